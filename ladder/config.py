@@ -1,0 +1,84 @@
+"""Owns the typed schema of a run's config: the root keys, what each may hold, what each defaults to."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from ladder.recipe import Recipe
+from ladder.spec import SPECS
+
+
+@dataclass
+class DataConfig:
+    """One `conf/data/*.yaml`: which images, at which size, loaded how."""
+
+    name: str = MISSING
+    source: str = MISSING  # digits | imagefolder | torchvision | timm
+    root: str | None = None  # folder of the images; its default is the data set's own
+    download: bool = False  # torchvision sets: fetch what is missing
+    timm_name: str | None = None  # source timm: a create_dataset string, such as hfds/uoft-cs/cifar10
+    train_split: str = "train"
+    eval_split: str = "test"  # test | val | validation: what the data set calls it
+    image_size: int = 224  # pixels, square
+    in_chans: int = 3  # 1: grayscale | 3: colour
+    num_classes: int | None = None  # null: counted
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])  # of pixels in 0..1, a channel each
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    holdout: float = 0.0  # part of the training set, stratified, to evaluate on; the test set stays untouched
+    loader: str = "timm"  # timm: worker processes | memory: whole set as one uint8 tensor on the device
+    workers: int = 4  # processes of the timm loader
+
+
+@dataclass
+class EngineConfig:
+    """How fast and on what a run computes. Of these, `precision` and `accumulate` may change the result."""
+
+    precision: str = "float32"  # float32 | bf16 | fp16
+    accumulate: int = 1  # micro-batches per optimiser step
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_activations: bool = False
+    fused_optimizer: bool | None = None  # null: where torch has it
+    sync_batch_norm: bool = False
+    deterministic: bool = True  # same seed, same machine: same result, bit for bit on CPU
+    threads: int | None = None  # CPU threads; null: torch's choice
+    log_every: float = 1.0  # seconds between updates of progress and heartbeat
+    save_every: float = 600.0  # seconds between checkpoints within an epoch; one is written after each epoch anyway
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases. `disabled` does not even import it."""
+
+    mode: str = "offline"  # online | offline | disabled
+    project: str = "modernization-ladder"
+    entity: str | None = None
+
+
+# `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
+SpecOverrides = dataclasses.make_dataclass(
+    "SpecOverrides", [(name, Any, MISSING) for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())]
+)
+
+
+@dataclass
+class TrainConfig:
+    """The root of a run's config (`conf/train.yaml`)."""
+
+    ladder: Any = MISSING  # the content of conf/ladder/NAME.yaml
+    rung: Any = None  # name or number; null: the top
+    steps: list[str] | None = None  # instead of a rung: only these steps
+    without: list[str] | None = None  # instead of a rung: all steps but these
+    spec: SpecOverrides = field(default_factory=SpecOverrides)  # type: ignore[valid-type]
+    recipe: Recipe = field(default_factory=Recipe)
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    seed: int = 0
+    study: str = "default"
+    runs_dir: str = "runs"
+    device: str = "auto"  # auto | cpu | cuda | cuda:N

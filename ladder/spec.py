@@ -1,0 +1,172 @@
+"""Owns the spec: the complete, validated description of one network, a field for every design choice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from timm.layers import get_act_layer
+
+from ladder.errors import UserError, unknown
+
+
+def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):
+        raise UserError(f"spec.{name}={value!r}: allowed are {', '.join(map(str, allowed))}")
+
+
+def check_positive(name: str, values: tuple[object, ...]) -> None:
+    """Refuse anything but a non-empty tuple of positive integers."""
+    if not values or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in values):
+        raise UserError(f"spec.{name}={list(values)}: must be positive whole numbers, one for each stage")
+
+
+def check_kernel(name: str, value: object) -> None:
+    """Refuse an even or non-positive kernel size (an even one has no same padding)."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or value % 2 == 0:
+        raise UserError(f"spec.{name}={value!r}: must be an odd whole number, such as 3, 5, 7, 9 or 11")
+
+
+def check_rate(name: str, value: object) -> None:
+    """Refuse a probability outside [0, 1)."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise UserError(f"spec.{name}={value!r}: must be a number from 0 up to, not including, 1")
+
+
+def check_layer_scale(value: object) -> None:
+    """Refuse a layer scale that is neither off (null) nor a positive start value."""
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 10):
+        raise UserError(f"spec.layer_scale={value!r}: must be null (off) or a start value above 0, such as 1e-6")
+
+
+def check_act(name: str, value: object) -> None:
+    """Refuse an activation that timm does not know."""
+    try:
+        known = isinstance(value, str) and value != "" and get_act_layer(value) is not None
+    except KeyError:
+        known = False
+    if not known:
+        raise UserError(f"spec.{name}={value!r}: must be an activation that timm knows, such as relu, gelu, silu")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What every kind of spec can do; subclasses add the fields."""
+
+    network: ClassVar[str]
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """The names of the design choices, in the order of declaration."""
+        return tuple(f.name for f in dataclasses.fields(cls))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Build a spec from YAML values. Raises UserError naming the first bad or missing field."""
+        names = cls.field_names()
+        for key in values:
+            if key not in names:
+                raise unknown("spec field", key, names)
+        missing = [
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise UserError(f"spec lacks {', '.join(missing)}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def replace(self, **changes: Any) -> Self:
+        """The same spec with some choices changed. Raises UserError on an unknown field or a bad value."""
+        return self.from_mapping({**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values (lists, not tuples), as YAML and JSON hold them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in ((n, getattr(self, n)) for n in self.field_names())
+        }
+
+
+@dataclass(frozen=True)
+class NetSpec(Spec):
+    """A staged network on the road from ResNet to ConvNeXt (arXiv:2201.03545, section 2).
+
+    A block is three convolutions: the spatial one (k x k) and two pointwise ones (1 x 1). With `widths` w and
+    `expansion` e, a `bottleneck` block runs wide-narrow-wide (e*w, w, e*w: ResNet), an `inverted` one
+    narrow-wide-narrow (w, e*w, w: MobileNetV2, ConvNeXt).
+
+    What the paper leaves open at the steps between the two ends is a field too; the ladder files say what they
+    choose and why (`conf/ladder/`).
+
+    Raises:
+        UserError: on any value outside what a field's comment allows.
+    """
+
+    network: ClassVar[str] = "roadmap"
+
+    depths: tuple[int, ...] = (3, 4, 6, 3)  # blocks in each stage
+    widths: tuple[int, ...] = (64, 128, 256, 512)  # narrow width of each stage, channels
+    expansion: int = 4  # wide width / narrow width
+    stem: str = "resnet"  # resnet: overlapping conv, max pool | patchify: conv p x p, stride p
+    stem_stride: int = 4  # total stride of the stem: 4 | 2 | 1 (for small images)
+    stem_norm: bool = True
+    stem_act: bool = True
+    block: str = "bottleneck"  # bottleneck | inverted
+    conv: str = "dense"  # the spatial convolution: dense | depthwise
+    conv_position: str = "middle"  # of the spatial convolution in its block: middle | first
+    kernel_size: int = 3  # of the spatial convolution; odd
+    act: str = "relu"  # any activation of timm
+    acts_per_block: int = 3  # 3: after both inner layers and after the sum | 2: not after the sum | 1: before the last
+    norm: str = "batch"  # batch: BatchNorm, eps 1e-5 | layer: LayerNorm over channels, eps 1e-6
+    norms_per_block: int = 3  # 3: after every layer | 2: not after the last | 1: after the spatial convolution
+    shortcut_norm: bool = True  # norm after a projection shortcut
+    downsample: str = "strided"  # strided: first block of a stage | separate: norm and conv 2x2 stride 2 between stages
+    head_norm: bool = False  # norm after global pooling
+    conv_bias: str = "auto"  # auto: only where no norm follows directly | always
+    layer_scale: float | None = None  # start value of the per-channel scale of the residual branch; null: off
+    drop_path: float = 0.0  # stochastic depth of the last block; grows linearly from 0 at the first
+    init: str = "trunc_normal"  # trunc_normal: std 0.02 | kaiming: fan-out, as torchvision's ResNet
+
+    def __post_init__(self) -> None:
+        check_positive("depths", self.depths)
+        check_positive("widths", self.widths)
+        if len(self.depths) != len(self.widths):
+            raise UserError(
+                f"spec.depths has {len(self.depths)} stages and spec.widths {len(self.widths)}: must be equal"
+            )
+        check_positive("expansion", (self.expansion,))
+        _check_choice("stem", self.stem, ("resnet", "patchify"))
+        _check_choice("stem_stride", self.stem_stride, (4, 2, 1))
+        for flag in ("stem_norm", "stem_act", "shortcut_norm", "head_norm"):
+            _check_choice(flag, getattr(self, flag), (True, False))
+        _check_choice("block", self.block, ("bottleneck", "inverted"))
+        _check_choice("conv", self.conv, ("dense", "depthwise"))
+        _check_choice("conv_position", self.conv_position, ("middle", "first"))
+        check_kernel("kernel_size", self.kernel_size)
+        check_act("act", self.act)
+        _check_choice("acts_per_block", self.acts_per_block, (1, 2, 3))
+        _check_choice("norm", self.norm, ("batch", "layer"))
+        _check_choice("norms_per_block", self.norms_per_block, (1, 2, 3))
+        _check_choice("downsample", self.downsample, ("strided", "separate"))
+        _check_choice("conv_bias", self.conv_bias, ("auto", "always"))
+        check_layer_scale(self.layer_scale)
+        check_rate("drop_path", self.drop_path)
+        _check_choice("init", self.init, ("trunc_normal", "kaiming"))
+
+    @property
+    def reduction(self) -> int:
+        """Total stride: input pixels per pixel of the last feature map."""
+        return self.stem_stride * 2 ** (len(self.depths) - 1)
+
+
+SPECS: dict[str, type[Spec]] = {NetSpec.network: NetSpec}  # the `network:` key of a ladder file
+
+
+def spec_class(network: str) -> type[Spec]:
+    """The spec class of a `network:` key. Raises UserError on an unknown one."""
+    if network not in SPECS:
+        raise unknown("network", network, SPECS)
+    return SPECS[network]
