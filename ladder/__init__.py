@@ -1,0 +1,52 @@
+"""Owns the public surface: build any rung of any ladder, count its cost, load a trained network.
+
+Importing it is cheap: torch and timm are imported with the first name that needs them. timm knows the models
+`ladder_<ladder>_<rung>` as soon as both `ladder` and `timm` are imported, in either order.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ladder._timm_hook import when_timm_is_imported
+from ladder.errors import UserError
+from ladder.rungs import Ladder, Rung, list_ladders, load_ladder
+from ladder.spec import NetSpec
+
+if TYPE_CHECKING:
+    from ladder.cost import Cost, measure_cost
+    from ladder.export import load_model
+    from ladder.zoo import build_model, load_timm_state
+
+__version__ = "0.1.0"
+__all__ = [
+    "Cost",
+    "Ladder",
+    "NetSpec",
+    "Rung",
+    "UserError",
+    "build_model",
+    "list_ladders",
+    "load_ladder",
+    "load_model",
+    "load_timm_state",
+    "measure_cost",
+]
+
+_LAZY = {
+    "Cost": "ladder.cost",
+    "measure_cost": "ladder.cost",
+    "load_model": "ladder.export",
+    "build_model": "ladder.zoo",
+    "load_timm_state": "ladder.zoo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ladder' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+when_timm_is_imported(lambda: importlib.import_module("ladder.zoo"))

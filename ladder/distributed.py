@@ -1,0 +1,79 @@
+"""Owns what a process knows of its fellows: rank, world, device, and the few sums they share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from ladder.errors import UserError
+
+
+@dataclass
+class Ranks:
+    """This process among those of its run. One process alone: rank 0 of 1, and every call is free."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    control: dist.ProcessGroup | None = None  # on the CPU: agreeing to stop must not make the host wait for the GPU
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that writes."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The elementwise sum over ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """True on every rank if it is true on one."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor([int(flag)])
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=self.control)
+        return bool(value.item())
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier(group=self.control)
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of `device=`: auto takes a GPU where there is one. Raises UserError for one that is not there."""
+    count = torch.cuda.device_count()
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, number = name.partition(":")
+    index = int(number) if number.isdigit() else local_rank
+    if kind != "cuda" or (number and not number.isdigit()) or index >= count:
+        have = ", ".join(["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))])
+        raise UserError(f"device={name}: not on this machine; allowed: {have}")
+    return torch.device("cuda", index)
+
+
+def join(device: str) -> Ranks:
+    """Join the group that `torchrun` (or `srun` with the same variables set) described; alone without one."""
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    picked = pick_device(device, local_rank)
+    if picked.type == "cuda":
+        torch.cuda.set_device(picked)
+    if world == 1:
+        return Ranks(picked)
+    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+    control = dist.new_group(backend="gloo")
+    return Ranks(picked, rank, world, control)

@@ -1,0 +1,85 @@
+"""Owns what one run shows while it trains: a live bar in a terminal, lines in train.log, quiet elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss.
+
+    >>> duration(3661), duration(59.6)
+    ('1:01:01', '1:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def open_log(path: Path, name: str) -> logging.Logger:
+    """A logger that appends to `path` and nowhere else."""
+    logger = logging.getLogger(f"ladder.run.{name}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    close_log(logger)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(handler)
+    return logger
+
+
+def close_log(logger: logging.Logger) -> None:
+    """Close the file behind a logger of `open_log`."""
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+
+
+class Bar:
+    """A bar per epoch on a terminal's stderr: loss, top-1, images/s, time left. Silent elsewhere."""
+
+    def __init__(self, title: str, epochs: int, steps_per_epoch: int, quiet: bool = False) -> None:
+        self._progress: Any = None
+        self._epochs, self._steps = epochs, steps_per_epoch
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            console = Console(stderr=True)
+            console.print(title, highlight=False)
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"), console=console
+            )
+            self._progress.start()
+            self._task: Any = None
+
+    def start_epoch(self, epoch: int, step: int) -> None:
+        """Begin the bar of an epoch (from 0) at a step."""
+        if self._progress is not None:
+            width = len(str(self._epochs))
+            self._task = self._progress.add_task(
+                f"epoch {epoch + 1:{width}}/{self._epochs}", total=self._steps, completed=step, text=""
+            )
+            self._since = time.monotonic()
+
+    def update(self, step: int, loss: float, images_per_s: float, left: float) -> None:
+        """Show a step (of the epoch), the mean loss so far, the speed and the seconds left of the run."""
+        if self._progress is not None:
+            text = f"loss {loss:.3f}  {images_per_s:,.0f} images/s  {duration(left)} left"
+            self._progress.update(self._task, completed=step, text=text)
+
+    def end_epoch(self, loss: float, top1: float, images_per_s: float, left: float) -> None:
+        """Complete the bar with the epoch's figures."""
+        if self._progress is not None:
+            text = f"loss {loss:.3f}  top-1 {top1:.2f}  {images_per_s:,.0f} images/s  {duration(left)} left"
+            self._progress.update(self._task, completed=self._steps, text=text)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,165 @@
+"""Owns how a config becomes a run: everything validated, the spec complete, the folder's name computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ladder.config import DataConfig, EngineConfig, TrainConfig, WandbConfig
+from ladder.errors import UserError, unknown
+from ladder.recipe import Recipe
+from ladder.rundir import RunDir, stable_hash
+from ladder.rungs import Ladder, Rung
+from ladder.spec import Spec
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, fully described: what it trains, how, on what, and where it leaves its files."""
+
+    ladder: Ladder
+    rung: Rung
+    spec: Spec
+    recipe: Recipe
+    data: DataConfig
+    engine: EngineConfig
+    wandb: WandbConfig
+    seed: int
+    study: str
+    runs_dir: str
+    device: str
+    config: Mapping[str, Any]  # plain values: what config.yaml holds
+    config_hash: str  # over all that changes the result
+    group_hash: str  # over all of that but rung and seed: equal for runs that may be compared
+
+    @property
+    def label(self) -> str:
+        """Rung, seed and hash: the folder's name."""
+        name = re.sub(r"[^\w.+-]", "_", self.rung.name)
+        return f"{name[:80]}-s{self.seed}-{self.config_hash}"
+
+    @property
+    def dir(self) -> RunDir:
+        """The folder `runs_dir/study/label`."""
+        return RunDir(Path(self.runs_dir) / self.study / self.label)
+
+
+def resolve(cfg: DictConfig) -> Run:
+    """Validate a composed config. Raises UserError naming the first thing that is wrong."""
+    _check_root(cfg)
+    ladder = Ladder.from_mapping(_plain(cfg.ladder))
+    rung = _pick(ladder, cfg)
+    overrides = {k: _plain(v) for k, v in cfg.spec.items_ex(resolve=False) if not OmegaConf.is_missing(cfg.spec, k)}
+    for name in overrides:
+        if name not in rung.spec.field_names():
+            raise unknown(f"spec field of {ladder.name}", name, rung.spec.field_names())
+
+    common: Recipe = OmegaConf.to_object(cfg.recipe)  # type: ignore[assignment]
+    recipe = _changed(common, rung)
+    recipe.check()
+    data: DataConfig = OmegaConf.to_object(cfg.data)  # type: ignore[assignment]
+    if data.source == "imagefolder" and data.name == "imagefolder" and data.root:
+        data.name = Path(data.root).name  # two folders are two data sets
+    engine: EngineConfig = OmegaConf.to_object(cfg.engine)  # type: ignore[assignment]
+    wandb: WandbConfig = OmegaConf.to_object(cfg.wandb)  # type: ignore[assignment]
+    _check_engine(engine, recipe, wandb)
+
+    if "drop_path" in rung.spec.field_names():
+        overrides_all = {"drop_path": recipe.drop_path, **overrides}
+    else:
+        overrides_all = overrides
+    spec = rung.spec.replace(**overrides_all)
+    reduction = getattr(spec, "reduction", 1)
+    if data.image_size < reduction:
+        raise UserError(f"data.image_size={data.image_size}: {rung.name} of {ladder.name} needs at least {reduction}")
+
+    plain_recipe = {k: v for k, v in asdict(common).items() if k != "source"}
+    same = {
+        "recipe": plain_recipe,
+        "data": {k: v for k, v in asdict(data).items() if k not in ("root", "download", "workers")},
+        "precision": engine.precision,
+        "accumulate": engine.accumulate,
+    }
+    what = {**same, "ladder": ladder.name, "rung": rung.name, "spec": spec.to_dict(), "seed": cfg.seed}
+    what["recipe"] = {k: v for k, v in asdict(recipe).items() if k != "source"}
+    config = {
+        "ladder": ladder.name,
+        "rung": rung.name,
+        "steps": _plain(cfg.steps),
+        "without": _plain(cfg.without),
+        "spec": spec.to_dict(),
+        "recipe": asdict(recipe),
+        "data": asdict(data),
+        "engine": asdict(engine),
+        "wandb": asdict(wandb),
+        "seed": cfg.seed,
+        "study": cfg.study,
+        "runs_dir": cfg.runs_dir,
+        "device": cfg.device,
+    }
+    return Run(
+        ladder=ladder,
+        rung=rung,
+        spec=spec,
+        recipe=recipe,
+        data=data,
+        engine=engine,
+        wandb=wandb,
+        seed=cfg.seed,
+        study=cfg.study,
+        runs_dir=cfg.runs_dir,
+        device=cfg.device,
+        config=config,
+        config_hash=stable_hash(what),
+        group_hash=stable_hash({**same, "overrides": overrides}),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _pick(ladder: Ladder, cfg: DictConfig) -> Rung:
+    if cfg.steps is None and cfg.without is None:
+        return ladder.rung(cfg.rung)
+    if cfg.rung is not None:
+        raise UserError("rung and steps/without exclude each other: give one of them")
+    return ladder.subset(_plain(cfg.steps), _plain(cfg.without))
+
+
+def _changed(recipe: Recipe, rung: Rung) -> Recipe:
+    for name in rung.recipe:
+        if name not in Recipe.__dataclass_fields__:
+            raise unknown(f"recipe field in step {rung.name}", name, Recipe.__dataclass_fields__)
+    return replace(recipe, **rung.recipe)
+
+
+def _check_root(cfg: DictConfig) -> None:
+    for key in TrainConfig.__dataclass_fields__:
+        if OmegaConf.is_missing(cfg, key):
+            raise UserError(f"{key} is not set: give {key}=...")
+    for key in ("name", "source"):
+        if OmegaConf.is_missing(cfg.data, key):
+            raise UserError(f"data.{key} is not set: give data=NAME, a file of conf/data/")
+    if cfg.seed < 0:
+        raise UserError(f"seed={cfg.seed}: must be 0 or more")
+    if not re.fullmatch(r"[\w.+-]+", cfg.study) or cfg.study in (".", ".."):
+        raise UserError(f"study={cfg.study!r}: must be one folder name of letters, digits, . _ + -")
+
+
+def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> None:
+    if engine.precision not in ("float32", "bf16", "fp16"):
+        raise UserError(f"engine.precision={engine.precision}: allowed are float32, bf16, fp16")
+    if engine.accumulate < 1 or recipe.batch_size % engine.accumulate:
+        raise UserError(
+            f"engine.accumulate={engine.accumulate}: must divide recipe.batch_size={recipe.batch_size} without rest"
+        )
+    if engine.threads is not None and engine.threads < 1:
+        raise UserError(f"engine.threads={engine.threads}: must be 1 or more, or null")
+    if wandb.mode not in ("online", "offline", "disabled"):
+        raise UserError(f"wandb.mode={wandb.mode}: allowed are online, offline, disabled")
