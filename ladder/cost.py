@@ -1,0 +1,126 @@
+"""Owns what a network costs: parameters, and multiply-accumulates (MACs) of one image, counted on the meta device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from ladder.errors import UserError, one_line
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`params`: trainable numbers. `macs`: multiply-accumulates of convolutions, linear layers and attention products
+    for one image; what the papers call FLOPs."""
+
+    params: int
+    macs: int
+
+
+def _input_channels(model: nn.Module) -> int:
+    if isinstance(channels := getattr(model, "in_chans", None), int):
+        return channels
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return first.in_channels if first is not None else 3
+
+
+@contextlib.contextmanager
+def _eval_flags(model: nn.Module) -> Iterator[None]:
+    # The flags alone, not model.eval(): some modules do more than that in train() and would not be as before.
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def _count(model: nn.Module, image_size: int | tuple[int, int], in_chans: int | None) -> dict[str, int]:
+    """MACs of each module called, inclusive of what it calls, by path ("" is the model itself)."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    image = torch.empty(1, in_chans or _input_channels(model), height, width, device="meta", dtype=dtype)
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), _eval_flags(model), counter:
+            functional_call(model, meta, (image,))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        shape = "x".join(map(str, image.shape[1:]))
+        raise UserError(f"this network takes no {shape} image (channels, height, width): {one_line(error)}") from None
+    # The counter names modules by the class of the outermost, and counts a multiply-accumulate as two.
+    root = type(model).__name__
+    return {
+        str(name).removeprefix(root).removeprefix("."): sum(ops.values()) // 2
+        for name, ops in counter.get_flop_counts().items()
+        if name == root or str(name).startswith(f"{root}.")
+    }
+
+
+def measure_cost(model: nn.Module, image_size: int | tuple[int, int] = 224, in_chans: int | None = None) -> Cost:
+    """Parameters and MACs of a model in eval mode, for one image of `image_size` (side, or height and width) pixels.
+
+    Nothing is computed and no weights are copied: shapes alone go through the model, which is left as it was.
+    It may itself be on the meta device. Raises UserError where the model takes no such image.
+    """
+    macs = _count(model, image_size, in_chans).get("", 0)
+    return Cost(params=sum(p.numel() for p in model.parameters()), macs=macs)
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The cost of one module without its children. `kind`: dense conv, depthwise conv, pointwise conv, linear, norm,
+    other."""
+
+    path: str
+    kind: str
+    params: int
+    macs: int
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        if module.kernel_size == (1, 1):
+            return "pointwise conv"
+        return "depthwise conv" if module.groups == module.in_channels > 1 else "dense conv"
+    if isinstance(module, nn.Linear):
+        return "linear"
+    norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+    return "norm" if isinstance(module, norms) else "other"
+
+
+def cost_breakdown(
+    model: nn.Module, image_size: int | tuple[int, int] = 224, in_chans: int | None = None
+) -> list[LayerCost]:
+    """The cost of every module that has parameters or MACs of its own; the parts add up to `measure_cost`.
+
+    Raises UserError where the model takes no such image.
+    """
+    counted = _count(model, image_size, in_chans)
+    own = dict(counted)
+    for path in counted:
+        parent = path
+        while parent:  # the nearest module around it that was itself called
+            parent = parent.rpartition(".")[0]
+            if parent in counted:
+                own[parent] -= counted[path]
+                break
+    seen: set[int] = set()
+    parts = []
+    for path, module in model.named_modules():
+        params = 0
+        for parameter in module.parameters(recurse=False):
+            params += 0 if id(parameter) in seen else parameter.numel()  # shared ones count once
+            seen.add(id(parameter))
+        if params or own.get(path):
+            parts.append(LayerCost(path, _kind(module), params, own.get(path, 0)))
+    return parts

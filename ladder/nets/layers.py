@@ -1,0 +1,83 @@
+"""Owns the small parts that networks share: norms, activations, start weights, checkpointing of blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import cast
+
+import torch
+from timm.layers import LayerNorm, LayerNorm2d, create_act_layer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ladder.errors import UserError
+
+POOLS = ("avg", "max", "avgmax", "catavgmax", "")
+
+
+def make_norm(kind: str, channels: int, channels_last: bool = False) -> nn.Module:
+    """A norm over `channels` of (B, C, H, W), or of (B, H, W, C) if `channels_last` (LayerNorm only)."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return LayerNorm(channels, eps=1e-6) if channels_last else LayerNorm2d(channels, eps=1e-6)
+
+
+def make_act(name: str) -> nn.Module:
+    """An activation by timm's name.
+
+    ReLU works in place: here it always follows a convolution, a norm or a sum, and none of them needs its own output
+    for the backward pass.
+    """
+    return nn.ReLU(inplace=True) if name == "relu" else cast(nn.Module, create_act_layer(name))
+
+
+def check_pool(global_pool: str, head_norm: bool) -> None:
+    """Refuse a pooling that timm's heads do not have. "" is none: features keep their height and width."""
+    allowed = [p for p in POOLS if not (head_norm and p == "catavgmax")]  # the norm's width is that of the features
+    if global_pool.removeprefix("fast") not in allowed:
+        raise UserError(f"global_pool={global_pool!r}: allowed are {', '.join(repr(p) for p in allowed)}")
+
+
+def init_weights(module: nn.Module, how: str) -> None:
+    """Set start weights in place; norms keep 1 and 0.
+
+    trunc_normal: std 0.02 for convolutions and linear layers, biases 0 (ConvNeXt).
+    kaiming: normal, fan-out, gain of ReLU, biases 0; a classifier keeps torch's own (torchvision's ResNet).
+    """
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return
+    if how == "trunc_normal":
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    else:
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+@contextlib.contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block without keeping its inner activations; the backward pass computes them again.
+
+    The second computation leaves the running statistics of batch norms alone: otherwise every step would count
+    twice in them, and a checkpointed training would end in another network.
+    """
+    if torch.compiler.is_compiling():  # the compiler replays no side effects
+        return cast(Tensor, checkpoint(block, x, use_reentrant=False))
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return contextlib.nullcontext(), _frozen_statistics(block)
+
+    return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=contexts))

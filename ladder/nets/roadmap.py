@@ -1,0 +1,294 @@
+"""Owns the staged network between ResNet and ConvNeXt (arXiv:2201.03545): one class that reads a `NetSpec`.
+
+Module names, shortest first, are also the keys of a state dict:
+`stem.{conv,norm}`, `stages.I.downsample.{norm,conv}`, `stages.I.blocks.J.{conv1,norm1,conv2,norm2,conv3,norm3,gamma}`,
+`stages.I.blocks.J.shortcut.{conv,norm}`, `head.{norm,fc}`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, cast
+
+import torch
+from timm.layers import ClassifierHead, DropPath, LayerNorm2d, NormMlpClassifierHead
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from ladder.nets.layers import check_pool, checkpoint_block, init_weights, make_act, make_norm
+from ladder.spec import NetSpec
+
+
+def _has_bias(spec: NetSpec, norm_follows: bool) -> bool:
+    return spec.conv_bias == "always" or not norm_follows  # a norm's shift would make it redundant
+
+
+def _inner_outer(spec: NetSpec, stage: int) -> tuple[int, int]:
+    """Channels inside a block and at its ends."""
+    narrow, wide = spec.widths[stage], spec.expansion * spec.widths[stage]
+    return (narrow, wide) if spec.block == "bottleneck" else (wide, narrow)
+
+
+def _named(**parts: nn.Module | None) -> nn.Sequential:
+    return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
+
+
+def _stem(spec: NetSpec, in_chans: int) -> nn.Sequential:
+    width, stride = spec.widths[0], spec.stem_stride
+    bias = _has_bias(spec, spec.stem_norm)
+    pool: nn.Module | None = None
+    if spec.stem == "patchify":
+        conv = nn.Conv2d(in_chans, width, stride, stride=stride, bias=bias)
+    else:
+        # The pool halves, so the convolution has to do the rest; a 7 x 7 kernel is meant for large images only.
+        kernel, conv_stride = (7, 2) if stride == 4 else (3, 1)
+        conv = nn.Conv2d(in_chans, width, kernel, stride=conv_stride, padding=kernel // 2, bias=bias)
+        pool = nn.MaxPool2d(3, stride=2, padding=1) if stride > 1 else None
+    return _named(
+        conv=conv,
+        norm=make_norm(spec.norm, width) if spec.stem_norm else None,
+        act=make_act(spec.act) if spec.stem_act else None,
+        pool=pool,
+    )
+
+
+class Block(nn.Module):
+    """A residual block of three convolutions, one spatial and two pointwise: (B, in, H, W) -> (B, out, H', W')."""
+
+    def __init__(self, spec: NetSpec, stage: int, in_chs: int, stride: int, drop_path: float) -> None:
+        super().__init__()
+        inner, outer = _inner_outer(spec, stage)
+        first = spec.conv_position == "first"
+        # After a leading spatial convolution only norms and pointwise layers follow: with the channels last these
+        # are LayerNorm and Linear, which need no copies between layouts.
+        self.channels_last = first and spec.norm == "layer"
+        widths = (in_chs, in_chs if first else inner, inner, outer)
+        spatial = 0 if first else 1
+
+        def layer(i: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+            c_in, c_out = widths[i : i + 2]
+            normed = {3: True, 2: i < 2, 1: i == spatial}[spec.norms_per_block]
+            acted = i == 1 or (i == 0 and spec.acts_per_block > 1)
+            bias = _has_bias(spec, normed)
+            conv: nn.Module
+            if i == spatial:
+                k, groups = spec.kernel_size, c_in if spec.conv == "depthwise" else 1
+                conv = nn.Conv2d(c_in, c_out, k, stride=stride, padding=k // 2, groups=groups, bias=bias)
+            elif self.channels_last:
+                conv = nn.Linear(c_in, c_out, bias=bias)
+            else:
+                conv = nn.Conv2d(c_in, c_out, 1, bias=bias)
+            norm = make_norm(spec.norm, c_out, self.channels_last) if normed else nn.Identity()
+            return conv, norm, make_act(spec.act) if acted else nn.Identity()
+
+        self.conv1, self.norm1, self.act1 = layer(0)
+        self.conv2, self.norm2, self.act2 = layer(1)
+        self.conv3, self.norm3, _ = layer(2)
+        self.gamma = None if spec.layer_scale is None else nn.Parameter(torch.full((outer,), float(spec.layer_scale)))
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_chs != outer:
+            bias = _has_bias(spec, spec.shortcut_norm)
+            self.shortcut = _named(
+                conv=nn.Conv2d(in_chs, outer, 1, stride=stride, bias=bias),
+                norm=make_norm(spec.norm, outer) if spec.shortcut_norm else None,
+            )
+        self.act3 = make_act(spec.act) if spec.acts_per_block == 3 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output; x is (B, C, H, W)."""
+        y = self.conv1(x)
+        if self.channels_last:
+            y = y.permute(0, 2, 3, 1)
+        y = self.act1(self.norm1(y))
+        y = self.act2(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        if self.channels_last:
+            y = y.permute(0, 3, 1, 2)
+        if self.gamma is not None:
+            y = y * self.gamma.reshape(1, -1, 1, 1)
+        y = self.drop_path(y) + self.shortcut(x)
+        return cast(Tensor, self.act3(y))
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, after a separate downsampling layer where the spec has one."""
+
+    def __init__(self, spec: NetSpec, index: int, in_chs: int, drop_paths: list[float]) -> None:
+        super().__init__()
+        outer = _inner_outer(spec, index)[1]
+        stride = 1 if index == 0 else 2
+        self.grad_checkpointing = False
+        self.downsample: nn.Module = nn.Identity()
+        if stride == 2 and spec.downsample == "separate":
+            conv = nn.Conv2d(in_chs, outer, 2, stride=2, bias=_has_bias(spec, norm_follows=False))
+            self.downsample = _named(norm=make_norm(spec.norm, in_chs), conv=conv)
+            in_chs, stride = outer, 1
+        self.blocks = nn.Sequential()
+        for i, drop_path in enumerate(drop_paths):
+            block = Block(spec, index, outer if i else in_chs, 1 if i else stride, drop_path)
+            self.blocks.append(block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The stage's feature map; x is (B, C, H, W)."""
+        x = self.downsample(x)
+        if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            for block in self.blocks:
+                x = checkpoint_block(block, x)
+            return x
+        return cast(Tensor, self.blocks(x))
+
+
+class RoadmapNet(nn.Module):
+    """Stem, stages, head, as the spec says. Follows timm's conventions for image models.
+
+    Args:
+        spec: the network.
+        num_classes: outputs of the classifier; 0: none, the network ends in pooled features.
+        in_chans: channels of the images.
+        global_pool: timm's name of the pooling: avg, max, avgmax, catavgmax (without head norm only), "" for none.
+        drop_rate: dropout before the classifier.
+
+    Raises:
+        UserError: on a pooling that the head does not have.
+    """
+
+    first_conv: ClassVar[str] = "stem.conv"
+    classifier: ClassVar[str] = "head.fc"
+
+    def __init__(
+        self,
+        spec: NetSpec,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_pool(global_pool, spec.head_norm)
+        self.spec = spec
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+
+        last = max(sum(spec.depths) - 1, 1)
+        rates = iter([spec.drop_path * i / last for i in range(sum(spec.depths))])
+        self.stem = _stem(spec, in_chans)
+        self.stages = nn.Sequential()
+        self.feature_info: list[dict[str, Any]] = []
+        width, reductions = spec.widths[0], self.reductions(spec)
+        for i, depth in enumerate(spec.depths):
+            self.stages.append(Stage(spec, i, width, list(itertools.islice(rates, depth))))
+            width = _inner_outer(spec, i)[1]
+            self.feature_info.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
+
+        self.num_features = width
+        head: Callable[..., Any] = ClassifierHead
+        if spec.head_norm:
+            norm = nn.BatchNorm2d if spec.norm == "batch" else partial(LayerNorm2d, eps=1e-6)
+            head = partial(NormMlpClassifierHead, norm_layer=norm)
+        self.head = head(width, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+        self._count_head()
+        for module in self.modules():
+            if module is not self.head.fc or spec.init != "kaiming":
+                init_weights(module, spec.init)
+
+    @staticmethod
+    def reductions(spec: NetSpec) -> tuple[int, ...]:
+        """Total stride of each feature map that the network offers (timm's features_only)."""
+        return tuple(spec.stem_stride * 2**i for i in range(len(spec.depths)))
+
+    @staticmethod
+    def min_image_size(spec: NetSpec) -> int:
+        """The smallest image side, pixels, that leaves a feature map of at least one pixel."""
+
+        def final(size: int) -> int:
+            # Padded convolutions and pools round up, unpadded ones (patches, 2 x 2 downsampling) round down.
+            size = size // spec.stem_stride if spec.stem == "patchify" else -(-size // spec.stem_stride)
+            for _ in spec.depths[1:]:
+                size = size // 2 if spec.downsample == "separate" else -(-size // 2)
+            return size
+
+        return next(size for size in itertools.count(1) if final(size) >= 1)
+
+    def _count_head(self) -> None:
+        self.head_hidden_size = self.num_features * self.head.global_pool.feat_mult()  # features before the classifier
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns of parameter names: one group a block (a stage if `coarse`), for layer-wise learning rates."""
+        blocks = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else blocks}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: keep only the blocks' inputs for the backward pass."""
+        self.grad_checkpointing = enable
+        for stage in self.stages:
+            cast(Stage, stage).grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer; Identity where num_classes is 0."""
+        return cast(nn.Module, self.head.fc)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a new classifier (and pooling) in place of the old one. Raises UserError on an unknown pooling."""
+        if global_pool is not None:
+            check_pool(global_pool, self.spec.head_norm)
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+        self._count_head()
+        if self.spec.init != "kaiming":
+            init_weights(self.head.fc, self.spec.init)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Feature maps of the stages (all, the last n, or those of `indices`), and the last one before the head.
+
+        `norm` is accepted for timm's sake: no norm belongs to the features here.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError("output_fmt: only NCHW")
+        take, last = feature_take_indices(len(self.stages), indices)
+        x = self.stem(x)
+        taken: list[Tensor] = []
+        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
+            x = stage(x)
+            if i in take:
+                taken.append(x)
+        return taken if intermediates_only else (x, taken)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the stages after the last of `indices`, and the head; the indices kept."""
+        take, last = feature_take_indices(len(self.stages), indices)
+        self.stages = self.stages[: last + 1]
+        if prune_head or last + 1 < len(self.feature_info):
+            self.num_features = self.feature_info[last]["num_chs"]
+            self.head = ClassifierHead(self.num_features, 0, pool_type="")
+            self.num_classes = 0
+            self._count_head()
+        return take
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) to the last feature map (B, num_features, H / reduction, W / reduction)."""
+        x = self.stem(x)
+        return cast(Tensor, self.stages(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """A feature map to logits (B, num_classes), or to what the classifier would see (B, head_hidden_size)."""
+        return cast(Tensor, self.head(x, pre_logits=pre_logits))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) to logits (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
