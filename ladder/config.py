@@ -44,7 +44,7 @@ class EngineConfig:
     checkpoint_activations: bool = False
     fused_optimizer: bool | None = None  # null: where torch has it
     sync_batch_norm: bool = False
-    deterministic: bool = True  # same seed, same machine: same result, bit for bit on CPU
+    deterministic: bool | None = None  # same seed, same machine: same bits; null: on CPU yes, on a GPU no (slower)
     threads: int | None = None  # CPU threads; null: torch's choice
     log_every: float = 1.0  # seconds between updates of progress and heartbeat
     save_every: float = 600.0  # seconds between checkpoints within an epoch; one is written after each epoch anyway
