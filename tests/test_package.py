@@ -85,9 +85,21 @@ def test_installed_package_finds_its_own_ladders(installed: Path, tmp_path: Path
     assert min(lengths) > 1
 
 
-@pytest.mark.parametrize(
-    "module", ["ladder.train", "analysis.cost", "analysis.status", "analysis.table", "analysis.figures"]
-)
+def commands() -> list[str]:
+    """Every module that `python -m` is for."""
+    paths = (path for package in ("ladder", "analysis") for path in sorted((ROOT / package).rglob("*.py")))
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in paths
+        if '\nif __name__ == "__main__":' in path.read_text()
+    ]
+
+
+def test_the_commands_that_users_rely_on_are_there() -> None:
+    assert {"ladder.train", "analysis.cost", "analysis.table", "analysis.figures"} <= set(commands())
+
+
+@pytest.mark.parametrize("module", commands())
 def test_installed_command_has_help(module: str, installed: Path, tmp_path: Path) -> None:
     done = python(installed, tmp_path, "-m", module, "--help")
     assert done.returncode == 0, done.stderr
@@ -95,7 +107,7 @@ def test_installed_command_has_help(module: str, installed: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == []  # asking for help leaves nothing behind
 
 
-def test_installed_train_composes_an_experiment(installed: Path, tmp_path: Path) -> None:
+def test_installed_train_composes_a_config(installed: Path, tmp_path: Path) -> None:
     done = python(installed, tmp_path, "-m", "ladder.train", "ladder=convnext_32", "data=digits", "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "ladder:" in done.stdout
