@@ -1,0 +1,96 @@
+"""Owns the way from a data set's name to batches on the device: `open_data`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ladder.config import DataConfig
+from ladder.data.base import Batch, Data, DataInfo
+from ladder.errors import UserError, unknown
+from ladder.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Batch", "Data", "DataInfo", "open_data"]
+
+LOADERS = ("memory", "timm")
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+def open_data(
+    data: DataConfig,
+    recipe: Recipe,
+    *,
+    seed: int,
+    micro_batch: int,
+    accumulate: int = 1,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+) -> Data:
+    """Open a data set for one process of a run.
+
+    `micro_batch` images at a time, `accumulate` times per optimiser step, on each of `world` ranks. Raises UserError,
+    in one line and before anything is written, where the config or what it points to is not as it must be.
+    """
+    _check(data, recipe)
+    # Imported late: only a run needs them, and only one of the two loaders.
+    from ladder.data.order import Share
+    from ladder.data.sources import open_source
+
+    share = Share(micro_batch, accumulate, rank, world)
+    source = open_source(data)
+    found = len(source.class_names)
+    if data.num_classes is not None and data.num_classes < found:
+        raise UserError(
+            f"data.num_classes={data.num_classes} but {data.name} has {found} classes; allowed: {found} or more"
+        )
+    info = DataInfo(
+        name=data.name,
+        num_classes=data.num_classes or found,
+        class_names=source.class_names,
+        in_chans=data.in_chans,
+        image_size=data.image_size,
+        train_size=len(source.train.labels),
+        eval_size=len(source.evaluation.labels),
+        eval_split=source.eval_split,
+    )
+    if share.global_batch > info.train_size:
+        raise UserError(
+            f"a global batch of {share.global_batch} images is larger than the {info.train_size} training images of "
+            f"{data.name}; allowed: recipe.batch_size up to {info.train_size}"
+        )
+    if data.loader == "memory":
+        from ladder.data.memory import MemoryData
+
+        return MemoryData(source, info, data, recipe, seed, share, device)
+    from ladder.data.workers import WorkerData
+
+    return WorkerData(source, info, data, recipe, seed, share, device)
+
+
+def _check(data: DataConfig, recipe: Recipe) -> None:
+    """Raise UserError for the first value that can't be, before any file is opened."""
+    if data.loader not in LOADERS:
+        raise unknown("data.loader", data.loader, LOADERS)
+    if data.in_chans not in (1, 3):
+        raise UserError(f"data.in_chans={data.in_chans}; allowed: 1 (grayscale), 3 (colour)")
+    if not 1 <= data.image_size <= 4096:
+        raise UserError(f"data.image_size={data.image_size}; allowed: 1 to 4096 pixels")
+    if not 0 <= data.holdout <= 0.9:
+        raise UserError(
+            f"data.holdout={data.holdout}; allowed: 0 (evaluate on the test set) to 0.9 of the training set"
+        )
+    if data.num_classes is not None and data.num_classes < 1:
+        raise UserError(f"data.num_classes={data.num_classes}; allowed: 1 or more, or null to count them")
+    if not 0 <= data.workers <= 1024:
+        raise UserError(f"data.workers={data.workers}; allowed: 0 (load in the training process) to 1024")
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) not in (1, 3) or not all(math.isfinite(v) for v in values):
+            raise UserError(f"data.{key}={list(values)}; allowed: one number for each of 3 channels, or one for all")
+    if not all(v > 0 for v in data.std):
+        raise UserError(f"data.std={list(data.std)}; allowed: numbers above 0")
+    if recipe.interpolation not in INTERPOLATIONS:
+        raise unknown("recipe.interpolation", recipe.interpolation, INTERPOLATIONS)

@@ -1,0 +1,49 @@
+"""Owns what the training engine sees of a data set: facts about it, and batches of it on the device."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a run records about its data."""
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    in_chans: int
+    image_size: int  # pixels, square
+    train_size: int
+    eval_size: int
+    eval_split: str  # test | val | holdout
+
+
+class Data(abc.ABC):
+    """A data set, opened for one process of a run."""
+
+    info: DataInfo
+    steps_per_epoch: int  # optimiser steps
+
+    @abc.abstractmethod
+    def train_batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Micro-batches of an epoch from optimiser step `start_step` on, `accumulate` of them for each step.
+
+        Yields (images, labels): float32 (micro_batch, in_chans, image_size, image_size), augmented and normalised, and
+        int64 (micro_batch,), both on the device. A pure function of (seed, epoch, step, rank): the global random
+        states are neither read nor changed. Global batch s is the s-th part of the epoch's permutation; what is left
+        after the last whole one is not seen in this epoch.
+        """
+
+    @abc.abstractmethod
+    def eval_batches(self) -> Iterator[Batch]:
+        """This rank's part of the evaluation images (rank::world: none twice, none left out), as train_batches."""
+
+    def close(self) -> None:
+        """Release worker processes and memory. The object can't be used after."""

@@ -1,0 +1,120 @@
+"""Owns sets of labelled images that can be opened one by one: from files, from arrays, from a timm dataset."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ladder.data.order import Ints
+from ladder.errors import UserError, one_line
+
+
+class Images(Protocol):
+    """Images that can be opened by number, with an integer label each. Must pickle quickly: workers get a copy."""
+
+    labels: Ints
+
+    def open(self, index: int) -> Image.Image:
+        """The image as stored (any mode, any size), decoded. UserError names one that can't be."""
+
+
+def decoded(image: Image.Image, in_chans: int) -> Image.Image:
+    """The image as mode L (in_chans 1) or RGB (3), with its pixels decoded."""
+    mode = "L" if in_chans == 1 else "RGB"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow on palettes with transparency, on damaged EXIF
+        return image.convert(mode)  # decodes, as `load` would
+
+
+class FileImages:
+    """Image files. Paths are kept as one block of bytes in a tensor, which workers share instead of copying."""
+
+    def __init__(self, root: Path, paths: Sequence[str], labels: Sequence[int]) -> None:
+        """`paths` are relative to `root`."""
+        self.root = root
+        encoded = [path.encode("utf-8", "surrogateescape") for path in paths]
+        self._ends = torch.from_numpy(np.cumsum([len(e) for e in encoded], dtype=np.int64))
+        self._bytes = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
+        self._labels = torch.tensor(labels, dtype=torch.int64)
+
+    @property
+    def labels(self) -> Ints:
+        return self._labels.numpy()
+
+    def path(self, index: int) -> Path:
+        start, end = int(self._ends[index - 1]) if index else 0, int(self._ends[index])
+        return self.root / bytes(self._bytes[start:end].numpy()).decode("utf-8", "surrogateescape")
+
+    def open(self, index: int) -> Image.Image:
+        path = self.path(index)
+        try:
+            with Image.open(path) as image:
+                image.load()
+                return image
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's readers raise
+            raise UserError(f"can't decode image {path} ({one_line(error)}); replace or remove the file") from error
+
+
+class ArrayImages:
+    """Images of one size in memory, uint8: (N, H, W) grayscale or (N, H, W, 3) colour."""
+
+    def __init__(self, pixels: NDArray[np.uint8], labels: Ints) -> None:
+        self._pixels = torch.from_numpy(np.ascontiguousarray(pixels))  # tensors: workers share them
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+
+    @property
+    def labels(self) -> Ints:
+        return self._labels.numpy()
+
+    def open(self, index: int) -> Image.Image:
+        return Image.fromarray(self._pixels[index].numpy())
+
+
+class ReaderImages:
+    """The images of a timm reader with random access (`hfds/`)."""
+
+    def __init__(self, reader: Any, name: str) -> None:
+        self._reader, self._name = reader, name
+        self.labels: Ints = np.fromiter((int(label) for label in reader.iter_targets()), dtype=np.int64)
+
+    def open(self, index: int) -> Image.Image:
+        stream, _ = self._reader[index]
+        try:
+            with stream, Image.open(stream) as image:
+                image.load()
+                return image
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"can't decode image {index} of {self._name} ({one_line(error)})") from error
+
+
+class EncodedImages:
+    """Images held in memory as encoded files (PNG): what is left of a set that can be read only from end to end."""
+
+    def __init__(self, files: Sequence[bytes], labels: Ints) -> None:
+        self._files, self.labels = list(files), labels
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(io.BytesIO(self._files[index]))
+
+
+class Subset:
+    """Some of the images of a set, in the order of `indices`."""
+
+    def __init__(self, images: Images, indices: Ints) -> None:
+        self._images, self._indices = images, torch.from_numpy(indices)
+        self._labels = torch.from_numpy(images.labels[indices])
+
+    @property
+    def labels(self) -> Ints:
+        return self._labels.numpy()
+
+    def open(self, index: int) -> Image.Image:
+        return self._images.open(int(self._indices[index]))

@@ -1,0 +1,204 @@
+"""Owns what each `data.source` is: where its images come from, how they split, what the classes are called."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder.config import DataConfig
+from ladder.data.folders import same_classes, scan, split_folder
+from ladder.data.images import ArrayImages, Images, ReaderImages, Subset
+from ladder.data.order import Ints, hold_out
+from ladder.errors import UserError, one_line, unknown
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, opened: what trains, what evaluates, and which split the latter is (test, val, holdout)."""
+
+    train: Images
+    evaluation: Images
+    class_names: tuple[str, ...]
+    eval_split: str
+
+
+def open_source(data: DataConfig) -> Source:
+    """Open the data set that `data` names. Raises UserError where it isn't there or isn't as it must be."""
+    try:
+        opener = _SOURCES[data.source]
+    except KeyError:
+        raise unknown("data.source", data.source, _SOURCES) from None
+    return opener(data)
+
+
+def _split(data: DataConfig, train: Images, classes: tuple[str, ...], test: Callable[[], tuple[Images, str]]) -> Source:
+    """Evaluate on a held-out part of `train` where one is asked for, else on `test()`, which isn't opened otherwise."""
+    if not data.holdout:
+        evaluation, split = test()
+        return Source(train, evaluation, classes, "val" if split == "validation" else split)
+    kept, held = hold_out(train.labels, data.holdout)
+    if not len(held):
+        raise UserError(f"data.holdout={data.holdout}: no class of {data.name} has two images to divide")
+    return Source(Subset(train, kept), Subset(train, held), classes, "holdout")
+
+
+# --- digits ---------------------------------------------------------------------------------------------------------
+
+
+def _digits(data: DataConfig) -> Source:
+    """scikit-learn's 1,797 digits of 8x8 pixels, no download. They come unsplit: a fifth of each class is the test set."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = ArrayImages((bunch.images * (255 / 16)).round().astype(np.uint8), bunch.target)
+    train, test = hold_out(images.labels, 0.2)
+    return _split(data, Subset(images, train), tuple("0123456789"), lambda: (Subset(images, test), "test"))
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def _imagefolder(data: DataConfig) -> Source:
+    if data.root is None:
+        raise UserError(f"data.root is not set; data={data.name} needs the folder that holds train/ and test/ or val/")
+    root = Path(data.root).expanduser()
+    train, classes = scan(split_folder(root, data.train_split, "train_split"))
+
+    def test() -> tuple[Images, str]:
+        folder = split_folder(root, data.eval_split, "eval_split")
+        images, found = scan(folder)
+        same_classes(classes, found, folder)
+        return images, folder.name
+
+    return _split(data, train, classes, test)
+
+
+# --- torchvision ----------------------------------------------------------------------------------------------------
+
+# name: class in torchvision.datasets, what its folder must hold
+_TORCHVISION = {
+    "cifar10": ("CIFAR10", "cifar-10-batches-py/ (unpacked cifar-10-python.tar.gz)"),
+    "cifar100": ("CIFAR100", "cifar-100-python/ (unpacked cifar-100-python.tar.gz)"),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw/ or the files train-images-idx3-ubyte.gz, ... themselves"),
+    "kmnist": ("KMNIST", "KMNIST/raw/ or the files train-images-idx3-ubyte.gz, ... themselves"),
+    "mnist": ("MNIST", "MNIST/raw/ or the files train-images-idx3-ubyte.gz, ... themselves"),
+}
+DEFAULT_ROOT = "data"  # below the working directory
+
+
+def _torchvision(data: DataConfig) -> Source:
+    """A torchvision set from its own layout, from idx files lying in `root`, or from class folders below root/train."""
+    if data.name not in _TORCHVISION:
+        raise unknown("torchvision data set (data.name)", data.name, _TORCHVISION)
+    root = Path(data.root or DEFAULT_ROOT).expanduser()
+    if (root / data.train_split).is_dir():
+        return _imagefolder(data)
+    idx = _idx_file(root, "train", "images")
+    if idx is not None and data.name not in ("cifar10", "cifar100"):
+        names = _class_names(data.name)
+        return _split(data, _idx_images(root, "train"), names, lambda: (_idx_images(root, "t10k"), "test"))
+    train, classes = _torchvision_split(data, root, train=True)
+    return _split(data, train, classes, lambda: (_torchvision_split(data, root, train=False)[0], "test"))
+
+
+def _class_names(name: str) -> tuple[str, ...]:
+    from torchvision import datasets
+
+    return tuple(getattr(datasets, _TORCHVISION[name][0]).classes)
+
+
+def _torchvision_split(data: DataConfig, root: Path, train: bool) -> tuple[ArrayImages, tuple[str, ...]]:
+    from torchvision import datasets
+
+    kind, holds = _TORCHVISION[data.name]
+    where = f"put {holds} into {root.absolute()} or name its folder as data.root"
+    try:
+        found = getattr(datasets, kind)(str(root), train=train, download=data.download)
+    except RuntimeError as error:  # torchvision on absent files, or a download that failed
+        if data.download:
+            raise UserError(f"download of {data.name} failed ({one_line(error)}); {where}") from error
+        raise UserError(f"no {data.name} in {root}; {where}, or set data.download=true") from error
+    except (OSError, EOFError) as error:
+        verb = "download" if data.download else "reading"
+        raise UserError(f"{verb} of {data.name} failed ({one_line(error)}); {where}") from error
+    return ArrayImages(np.asarray(found.data), np.asarray(found.targets)), tuple(found.classes)
+
+
+def _idx_file(root: Path, split: str, what: str) -> Path | None:
+    kind = {"images": "idx3", "labels": "idx1"}[what]
+    paths = (root / f"{split}-{what}-{kind}-ubyte{ending}" for ending in ("", ".gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _idx_images(root: Path, split: str) -> ArrayImages:
+    """One split of an MNIST-like set from its two idx files, compressed or not."""
+    arrays = []
+    for what in ("images", "labels"):
+        path = _idx_file(root, split, what)
+        if path is None:
+            raise UserError(f"no {split}-{what} idx file in {root}, beside the others of the set")
+        try:
+            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            arrays.append(_idx_array(raw))
+        except (OSError, EOFError, ValueError) as error:
+            raise UserError(f"{path} is not a readable idx file ({one_line(error)}); fetch it again") from error
+    if len(arrays[0]) != len(arrays[1]):
+        raise UserError(f"{root}: {len(arrays[0])} {split} images but {len(arrays[1])} labels; fetch the files again")
+    return ArrayImages(arrays[0], arrays[1].astype(np.int64))
+
+
+def _idx_array(raw: bytes) -> NDArray[np.uint8]:
+    """The array of an idx file of unsigned bytes: magic 0 0 8 DIMS, big-endian sizes, values."""
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise ValueError("wrong magic number")
+    header = 4 + 4 * raw[3]
+    shape = tuple(np.frombuffer(raw, ">i4", raw[3], offset=4).tolist())
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+# --- timm -----------------------------------------------------------------------------------------------------------
+
+
+def _timm(data: DataConfig) -> Source:
+    """A data set with random access that timm's create_dataset knows (`hfds/...`)."""
+    if not data.timm_name:
+        raise UserError("data.timm_name is not set; it must be a timm data set such as hfds/uoft-cs/cifar10")
+    name = data.timm_name
+
+    def split(which: str) -> tuple[Images, tuple[str, ...]]:
+        from timm.data import create_dataset
+
+        try:
+            dataset = create_dataset(name, root=data.root, split=which, download=data.download)
+        except ImportError as error:
+            raise UserError(f"data.timm_name={name} needs a package that is missing ({one_line(error)})") from error
+        except Exception as error:  # readers of many libraries, each with errors of its own
+            raise UserError(f"can't open split {which} of data.timm_name={name}: {one_line(error)}") from error
+        reader = dataset.reader
+        images = ReaderImages(reader, f"{name} {which}")
+        index = getattr(reader, "class_to_idx", None) or {}
+        return images, tuple(sorted(index, key=lambda key: int(index[key])))
+
+    train, classes = split(data.train_split)
+    count = int(train.labels.max()) + 1
+    return _split(
+        data, train, classes or tuple(map(str, range(count))), lambda: (split(data.eval_split)[0], data.eval_split)
+    )
+
+
+_SOURCES: dict[str, Callable[[DataConfig], Source]] = {
+    "digits": _digits,
+    "imagefolder": _imagefolder,
+    "torchvision": _torchvision,
+    "timm": _timm,
+}
+
+
+def class_counts(labels: Ints, classes: int) -> Ints:
+    """How many images each class has."""
+    return np.bincount(labels, minlength=classes)
