@@ -1,0 +1,134 @@
+"""Owns the look of all charts: sizes for one- and two-column papers, colours, and how a figure is saved.
+
+A chart is drawn on white, so that it reads the same on a dark page. Colours are Okabe and Ito's (2008), told apart
+by colour-blind people; nothing is said by colour alone. Settings hold inside `context` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ladder.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, DIM, FAINT, PAPER = "#1a1a1a", "#5c5c5c", "#d5d5d5", "#ffffff"
+BASE = "#8c8c8c"
+BEHIND = "#d0d0d0"
+COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+WIDTHS = {1: 3.35, 2: 6.9}  # inches: columns of a two-column paper
+SIZES = {1: 6.2, 2: 7.6}  # points
+FORMATS = ("svg", "pdf", "png")
+DPI = 200
+
+
+def settings(columns: int) -> Any:
+    """matplotlib settings of a chart that is `columns` columns wide."""
+    size = SIZES[columns]
+    return {
+        "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+        "font.size": size,
+        "axes.titlesize": size + 1,
+        "axes.labelsize": size,
+        "xtick.labelsize": size - 0.4,
+        "ytick.labelsize": size,
+        "legend.fontsize": size - 0.4,
+        "legend.frameon": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": DIM,
+        "axes.facecolor": PAPER,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.5,
+        "hatch.linewidth": 0.6,
+        "lines.linewidth": 1.1,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "pdf.fonttype": 42,  # TrueType: conferences refuse Type 3
+        "svg.fonttype": "path",
+        "svg.hashsalt": "ladder",  # the same chart gives the same file
+        "axes.unicode_minus": True,
+        "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    }
+
+
+@contextmanager
+def context(columns: int = 2) -> Iterator[None]:
+    """The settings of a chart while it is drawn or saved, and what was there before afterwards."""
+    import matplotlib as mpl
+
+    if columns not in WIDTHS:
+        raise unknown("--columns", columns, [str(c) for c in WIDTHS])
+    with mpl.rc_context():
+        mpl.rcdefaults()  # the same chart whatever style a notebook has set
+        mpl.rcParams.update(settings(columns))
+        yield
+
+
+def figure(columns: int, height: float) -> Figure:
+    """An empty figure of a paper's column width and of `height` inches, not known to pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    out = Figure(figsize=(WIDTHS[columns], height))
+    FigureCanvasAgg(out)
+    return out
+
+
+def place(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the lower left corner."""
+    w, h = fig.get_size_inches()
+    return fig.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def text_width(fig: Figure, texts: Iterable[str], size: float, **font: Any) -> float:
+    """Inches that the widest of the texts takes."""
+    widest = 0.0
+    for text in texts:
+        artist = fig.text(0, 0, text, fontsize=size, **font)
+        widest = max(widest, artist.get_window_extent(fig.canvas.get_renderer()).width)  # type: ignore[attr-defined]
+        artist.remove()
+    return widest / fig.dpi
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Text in lines of at most `width` inches, by the font's mean width of a letter."""
+    import textwrap
+
+    return textwrap.wrap(text, int(width * 72 / (size * 0.565)))
+
+
+def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:
+    """Take the frame away but for the sides to keep."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in keep)
+
+
+def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int = 2) -> list[Path]:
+    """Write the figure as stem.svg, stem.pdf, ...; the paths written. Raises UserError where that can't be."""
+    paths = []
+    for kind in formats:
+        if kind not in FORMATS:
+            raise unknown("format", kind, FORMATS)
+        path = stem.with_name(f"{stem.name}.{kind}")
+        made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with context(columns):
+                fig.savefig(path, format=kind, dpi=DPI, metadata=made)
+        except OSError as error:
+            raise UserError(f"can't write {path}: {error.strerror}") from None
+        paths.append(path)
+    return paths

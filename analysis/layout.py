@@ -1,0 +1,93 @@
+"""Owns the order of rungs in tables and charts: the ladder's, side rungs under their parent, other networks last."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.summary import Row
+    from ladder.rungs import Ladder, PaperRow
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a rung stands. kind: main, side, or subset (some steps applied: not a rung of the ladder)."""
+
+    rung: str
+    title: str
+    group: str
+    index: int | None
+    kind: str
+    parent: str | None
+    paper: PaperRow | None = None
+
+
+def layout(ladder: Ladder | None, runs: pd.DataFrame | None) -> list[Entry]:
+    """The entries to show: all main rungs; side rungs with runs or published numbers; then networks off the ladder.
+
+    Without a ladder (a study of one that this installation does not have) the runs themselves say the order.
+    """
+    found = _from_runs(runs)
+    if ladder is None:
+        return _ordered(list(found.values()))
+    entries = [Entry(r.name, r.title, r.group, r.index, "main", r.parent, r.paper) for r in ladder.rungs]
+    for side in ladder.side_rungs:
+        if side.name in found or side.paper.top1 is not None:
+            entries.append(Entry(side.name, side.title, side.group, None, "side", side.parent, side.paper))
+    known = {e.rung for e in entries}
+    return _ordered(entries + [e for e in found.values() if e.rung not in known])
+
+
+def _from_runs(runs: pd.DataFrame | None) -> dict[str, Entry]:
+    if runs is None:
+        return {}
+    entries: dict[str, Entry] = {}
+    for run in runs.dropna(subset=["rung"]).sort_values("state", key=lambda s: s != "done").itertuples():
+        name = str(run.rung)
+        if name in entries:
+            continue
+        index = int(run.rung_index) if isinstance(run.rung_index, int) else None
+        parent = run.parent if isinstance(run.parent, str) else None
+        kind = "main" if index is not None else "side" if parent else "subset"
+        title = run.title if isinstance(run.title, str) else name.replace("_", " ")
+        entries[name] = Entry(name, title, run.group if isinstance(run.group, str) else "", index, kind, parent)
+    return entries
+
+
+def _ordered(entries: list[Entry]) -> list[Entry]:
+    main = sorted((e for e in entries if e.kind == "main"), key=lambda e: e.index or 0)
+    out: list[Entry] = []
+    for entry in main:
+        out += [entry, *(e for e in entries if e.kind == "side" and e.parent == entry.rung)]
+    return out + [e for e in entries if e not in out]
+
+
+def chart_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows as the paper's figure orders them: variants of one choice in its own order (kernel 5, 7, 9, 11)."""
+    out: list[Row] = []
+    for row in rows:
+        if row.kind != "side":
+            out.append(row)
+            continue
+        siblings = [r for r in rows if r.parent == row.parent and r is not row and r.kind == "main"]
+        if any(_stem(r.rung) == _stem(row.rung) and _size(r.rung) < _size(row.rung) for r in siblings):
+            continue  # it comes after the adopted one
+        out.append(row)
+    for row in rows:
+        if row not in out:
+            before = [r for r in out if r.parent == row.parent and _stem(r.rung) == _stem(row.rung)]
+            out.insert(out.index(before[-1]) + 1, row)
+    return out
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\d+", "", name)
+
+
+def _size(name: str) -> int:
+    return int((re.findall(r"\d+", name) or ["0"])[-1])

@@ -1,0 +1,114 @@
+"""Owns the command `python -m analysis.table`: a study's ladder as a table, ours beside the paper's numbers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ladder.errors import UserError, run_cli, unknown
+
+FORMATS = ("text", "md", "csv", "latex", "html", "json")
+
+EPILOG = """examples:
+  python -m analysis.table runs/demo
+  python -m analysis.table runs/demo --format latex --out table.tex
+  python -m analysis.table runs/lr --compare recipe.lr      one table for each learning rate
+  python -m analysis.table runs/lr --where recipe.lr=0.004  only these runs
+
+The headline is the last epoch's top-1, mean and std over seeds. Runs that differ in more than rung and seed
+are refused: say with --compare what you compare, or with --where what you keep.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.table",
+        description="A study's accuracy/MACs table: per rung the top-1 over seeds and what each step changed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("study", nargs="*", help="folder of runs, such as runs/demo; several are read as one study")
+    out.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of --out says")
+    out.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
+    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a table for each value")
+    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    out.add_argument("--paper", metavar="LADDER", help="the published numbers of a ladder alone, without runs")
+    out.add_argument("--standalone", action="store_true", help="latex: a whole document instead of a table to \\input")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print or write the table. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    where = pairs(args.where)
+    kind = args.format or _by_suffix(args.out)
+    if args.standalone and kind != "latex":
+        raise UserError(f"--standalone goes with --format latex, not {kind}")
+    if bool(args.study) == bool(args.paper):
+        raise UserError("give a study folder, such as runs/demo, or --paper LADDER (one of them)")
+    from analysis.render import FORMATS as RENDER
+    from analysis.render import latex
+    from analysis.summary import paper_table, summarise
+
+    if args.paper:
+        from ladder.rungs import load_ladder
+
+        tables = [paper_table(load_ladder(args.paper))]
+    else:
+        from analysis.load import load
+
+        tables = summarise(load(args.study), compare=args.compare, where=where)
+    content = latex(tables, standalone=args.standalone) if kind == "latex" else RENDER[kind](tables)
+    if args.out:
+        write(args.out, content + "\n")
+        print(args.out)
+    else:
+        emit(content)
+    return 0
+
+
+def pairs(given: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE options as a mapping. Raises UserError where one has no `=`."""
+    out: dict[str, str] = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"--where {item}: must be KEY=VALUE, such as recipe.lr=0.004")
+        out[key.strip()] = value.strip()
+    return out
+
+
+def write(path: Path, content: str) -> None:
+    """Write a text file, its folders made. Raises UserError where that can't be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+
+
+def emit(content: str) -> None:
+    """Print, in a terminal that has no ± and └ too."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        content.encode(encoding)
+    except UnicodeEncodeError:
+        content = content.replace("±", "+-").replace("└", "-").encode(encoding, "replace").decode(encoding)
+    print(content)
+
+
+def _by_suffix(out: Path | None) -> str:
+    from analysis.render import SUFFIXES
+
+    if out is None or not out.suffix:
+        return "text"
+    if out.suffix not in SUFFIXES:
+        raise unknown("suffix of --out", out.suffix, sorted(SUFFIXES))
+    return SUFFIXES[out.suffix]
+
+
+if __name__ == "__main__":
+    run_cli(main)
