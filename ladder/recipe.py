@@ -62,7 +62,7 @@ class Recipe:
     reprob: float = 0.0  # random erasing, probability
     remode: str = "pixel"  # random erasing: pixel | rand | const
     # images, training and evaluation
-    interpolation: str = "bicubic"  # bicubic | bilinear | nearest | lanczos
+    interpolation: str = "bicubic"  # bicubic | bilinear
     eval_crop_pct: float = 0.875  # the centre crop's side / resized side (ignored where images have the final size)
 
     def check(self) -> None:
@@ -165,6 +165,6 @@ _RULES: dict[str, Rule] = {
     "color_jitter": _or_null(_NOT_NEGATIVE),
     "reprob": _PROBABILITY,
     "remode": _one_of("pixel", "rand", "const"),
-    "interpolation": _one_of("bicubic", "bilinear", "nearest", "lanczos"),
+    "interpolation": _one_of("bicubic", "bilinear"),
     "eval_crop_pct": _FACTOR,
 }
