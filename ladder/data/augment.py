@@ -14,7 +14,6 @@ from ladder.data import ops
 from ladder.data.ops import NUMBER, send
 from ladder.data.order import Floats, Ints
 from ladder.data.randaugment import RandAugment
-from ladder.errors import UserError
 from ladder.recipe import Recipe
 
 _ATTEMPTS = 10  # at a box that fits into the image; then the whole image, or no erasing: as torchvision and timm do
@@ -166,7 +165,8 @@ def resampling(length: int, size: int, filter_: str) -> NDArray[np.float32]:
         near = 1.5 * distance**3 - 2.5 * distance**2 + 1
         far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
         weight = np.where(distance < 1, near, np.where(distance < 2, far, 0))
-    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    result: NDArray[np.float32] = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    return result
 
 
 class Erase:

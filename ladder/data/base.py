@@ -45,5 +45,5 @@ class Data(abc.ABC):
     def eval_batches(self) -> Iterator[Batch]:
         """This rank's part of the evaluation images (rank::world: none twice, none left out), as train_batches."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  not every loader holds something
         """Release worker processes and memory. The object can't be used after."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,15 @@ from PIL import Image
 from ladder.data.order import Ints
 from ladder.errors import UserError, one_line
 
+# What Pillow's readers raise on files that are not images, or cut short, or absurdly large.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
 
 class Images(Protocol):
     """Images that can be opened by number, with an integer label each. Must pickle quickly: workers get a copy."""
 
-    labels: Ints
+    @property
+    def labels(self) -> Ints: ...
 
     def open(self, index: int) -> Image.Image:
         """The image as stored (any mode, any size), decoded. UserError names one that can't be."""
@@ -39,9 +43,9 @@ class FileImages:
 
     def __init__(self, root: Path, paths: Sequence[str], labels: Sequence[int]) -> None:
         """`paths` are relative to `root`."""
-        self.root = root
         encoded = [path.encode("utf-8", "surrogateescape") for path in paths]
-        self._ends = torch.from_numpy(np.cumsum([len(e) for e in encoded], dtype=np.int64))
+        self._root = str(root)
+        self._ends = torch.from_numpy(np.cumsum([0] + [len(e) for e in encoded], dtype=np.int64))
         self._bytes = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
         self._labels = torch.tensor(labels, dtype=torch.int64)
 
@@ -49,9 +53,9 @@ class FileImages:
     def labels(self) -> Ints:
         return self._labels.numpy()
 
-    def path(self, index: int) -> Path:
-        start, end = int(self._ends[index - 1]) if index else 0, int(self._ends[index])
-        return self.root / bytes(self._bytes[start:end].numpy()).decode("utf-8", "surrogateescape")
+    def path(self, index: int) -> str:
+        name = self._bytes.numpy()[self._ends[index] : self._ends[index + 1]].tobytes()
+        return os.path.join(self._root, name.decode("utf-8", "surrogateescape"))
 
     def open(self, index: int) -> Image.Image:
         path = self.path(index)
@@ -59,7 +63,7 @@ class FileImages:
             with Image.open(path) as image:
                 image.load()
                 return image
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's readers raise
+        except _UNREADABLE as error:
             raise UserError(f"can't decode image {path} ({one_line(error)}); replace or remove the file") from error
 
 
@@ -91,18 +95,8 @@ class ReaderImages:
             with stream, Image.open(stream) as image:
                 image.load()
                 return image
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             raise UserError(f"can't decode image {index} of {self._name} ({one_line(error)})") from error
-
-
-class EncodedImages:
-    """Images held in memory as encoded files (PNG): what is left of a set that can be read only from end to end."""
-
-    def __init__(self, files: Sequence[bytes], labels: Ints) -> None:
-        self._files, self.labels = list(files), labels
-
-    def open(self, index: int) -> Image.Image:
-        return Image.open(io.BytesIO(self._files[index]))
 
 
 class Subset:

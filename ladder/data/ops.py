@@ -90,7 +90,7 @@ _RAMP = np.arange(256)
 _TABLES: dict[str, Callable[[Floats], NDArray[Any]]] = {  # argument (n, 1) -> table (n, 256), from the host
     "Invert": lambda a: np.broadcast_to(255 - _RAMP, (len(a), 256)),
     "Posterize": lambda a: _RAMP & -(1 << (8 - a.astype(np.int64))),
-    "Solarize": lambda a: np.where(_RAMP < a, _RAMP, 255 - _RAMP),
+    "Solarize": lambda a: np.where(a > _RAMP, _RAMP, 255 - _RAMP),
     "SolarizeAdd": lambda a: np.where(_RAMP < 128, np.minimum(_RAMP + a.astype(np.int64), 255), _RAMP),
     "Brightness": lambda a: np.clip(_RAMP.astype(np.float32) * a.astype(np.float32), 0, 255),
 }
@@ -112,7 +112,8 @@ def _pointwise(pixels: torch.Tensor, bounds: Ints, argument: Floats) -> torch.Te
         mean = (_gray(pixels[where].float()).mean((2, 3)) + 0.5).floor()[:, None]
         ramp = torch.arange(256, dtype=torch.float32, device=device)
         tables.append(_blend(mean, ramp, factor).expand(-1, channels, -1))
-    return torch.cat(tables).gather(2, flat).view_as(pixels)
+    result: torch.Tensor = torch.cat(tables).gather(2, flat)
+    return result.view_as(pixels)
 
 
 def _stretched(flat: torch.Tensor) -> torch.Tensor:
@@ -149,7 +150,8 @@ def _gray(image: torch.Tensor) -> torch.Tensor:
     if image.shape[1] == 1:
         return image
     red, green, blue = image.split(1, dim=1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()
+    luma: torch.Tensor = (19595 * red + 38470 * green + 7471 * blue + 32768) / 65536
+    return luma.floor()
 
 
 def _smooth(image: torch.Tensor) -> torch.Tensor:

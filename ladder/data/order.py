@@ -83,7 +83,7 @@ def hold_out(labels: Ints, part: float) -> tuple[Ints, Ints]:
 
 @contextmanager
 def global_random_state_kept() -> Iterator[None]:
-    """Whatever the block draws from the global generators of Python, NumPy and torch (CPU), they are as before after."""
+    """Whatever the block draws from the global generators of Python, NumPy and torch (CPU), they are as they were."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ladder.data.order import Floats, Ints
 from ladder.data.ops import NOTHING, NUMBER
+from ladder.data.order import Floats, Ints
 from ladder.errors import UserError, one_line
 
 _MAX = 10.0  # timm's magnitude scale ends here, unless `mmax` moves the end
@@ -89,7 +89,7 @@ class RandAugment:
     """
 
     def __init__(self, text: str, size: int, mean: tuple[float, ...], interpolation: str) -> None:
-        """`size` in pixels, `mean` of the channels in 0..1. UserError where the string asks for more than batches can do."""
+        """`size` in pixels, `mean` of the channels in 0..1. UserError: the string asks for more."""
         if not text.startswith("rand"):
             raise UserError(f"recipe.randaugment={text}: data.loader=memory can do rand-... only; use data.loader=timm")
         policy = timm_policy(text, size, mean, interpolation)
@@ -138,7 +138,7 @@ class RandAugment:
         return kind, argument
 
 
-# --- for timm's own, in worker processes -------------------------------------------------------------------------------
+# --- for timm's own, in worker processes -----------------------------------------------------------------------------
 
 
 def bounded(transform: Any) -> Any:

@@ -51,7 +51,7 @@ def _split(data: DataConfig, train: Images, classes: tuple[str, ...], test: Call
 
 
 def _digits(data: DataConfig) -> Source:
-    """scikit-learn's 1,797 digits of 8x8 pixels, no download. They come unsplit: a fifth of each class is the test set."""
+    """scikit-learn's 1,797 digits of 8x8 pixels, unsplit: a fifth of each class is the test set."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

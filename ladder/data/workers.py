@@ -1,0 +1,199 @@
+"""Owns the `timm` loader: worker processes that decode and augment with timm's transforms, for large images."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.loader import PrefetchLoader
+from torch.utils.data import DataLoader, Dataset
+
+from ladder.config import DataConfig
+from ladder.data.augment import Erase, channels
+from ladder.data.base import Batch, Data, DataInfo
+from ladder.data.images import Images, decoded
+from ladder.data.order import Share, global_random_state_kept, permutation, sample_seeds, seed_global, uniforms
+from ladder.data.sources import Source
+from ladder.data.transforms import Transform, eval_transform, train_transform
+from ladder.errors import UserError, one_line
+from ladder.recipe import Recipe
+
+Image.preinit()  # once in the fork server, not in each worker
+
+Keys = list[tuple[int, int | None]]  # of a batch: image, seed of its augmentation
+_PREFETCH = 4  # batches that each worker is ahead
+
+
+class WorkerData(Data):
+    """A set of images of any size and number, read by worker processes.
+
+    Each image is augmented under a seed of its own, which follows from (seed, epoch, position): the number of workers
+    changes nothing. Batches travel as uint8; normalising and erasing happen on the device.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        info: DataInfo,
+        data: DataConfig,
+        recipe: Recipe,
+        seed: int,
+        share: Share,
+        device: torch.device,
+    ) -> None:
+        self.info, self.steps_per_epoch = info, info.train_size // share.global_batch
+        self._seed, self._share = seed, share
+        self._erase = Erase(recipe, (data.in_chans, data.image_size, data.image_size), seed, device)
+        final = _have_size(source.evaluation, data.image_size)
+        self._train = _Pool(source.train, train_transform(recipe, data), data, device)
+        self._eval = _Pool(source.evaluation, eval_transform(recipe, data, final), data, device)
+
+    def train_batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        size = self._share.micro_batch
+        order = permutation(self._seed, epoch, self.info.train_size)
+
+        def keys() -> Iterator[Keys]:
+            for start in self._share.starts(self.steps_per_epoch, start_step):
+                seeds = sample_seeds(self._seed, epoch, start, size)
+                yield list(zip(order[start : start + size].tolist(), seeds.tolist(), strict=True))
+
+        starts = self._share.starts(self.steps_per_epoch, start_step)
+        for start, (images, labels) in zip(starts, self._train.batches(keys), strict=True):
+            draws = uniforms(self._seed, epoch, start, size, self._erase.columns)
+            yield self._erase(images, draws), labels
+
+    def eval_batches(self) -> Iterator[Batch]:
+        mine = range(self._share.rank, self.info.eval_size, self._share.world)
+
+        def keys() -> Iterator[Keys]:
+            for start in range(0, len(mine), self._share.micro_batch):
+                yield [(index, None) for index in mine[start : start + self._share.micro_batch]]
+
+        yield from self._eval.batches(keys)
+
+    def close(self) -> None:
+        self._train.close()
+        self._eval.close()
+
+
+def _have_size(images: Images, size: int) -> bool:
+    """Whether images have size x size pixels already: 16 of them, spread over the set, answer for all."""
+    count = len(images.labels)
+    return all(images.open(int(i)).size == (size, size) for i in np.linspace(0, count - 1, min(count, 16)))
+
+
+class _Pool:
+    """Workers that make batches of one set; they start with the first batch and live until `close`."""
+
+    def __init__(self, images: Images, transform: Transform, data: DataConfig, device: torch.device) -> None:
+        self._keys: Callable[[], Iterator[Keys]] = lambda: iter(())
+        self._turn = 0
+        workers = min(data.workers, len(images.labels))
+        if workers:
+            # The workers come from a server process that never had threads, locks or CUDA. It imports once.
+            multiprocessing.set_forkserver_preload(["__main__", __name__])
+        self._loader: DataLoader[object] = DataLoader(
+            _Maker(images, transform, data.in_chans, data.image_size),
+            batch_sampler=_Lazy(self),
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # its own: else each epoch takes a number from the global one
+            multiprocessing_context="forkserver" if workers else None,
+            persistent_workers=workers > 0,
+            prefetch_factor=_PREFETCH if workers else None,
+        )
+        self._prefetch = PrefetchLoader(
+            self,  # type: ignore[arg-type]  # it only iterates
+            channels(data.mean, data.in_chans),
+            channels(data.std, data.in_chans),
+            data.in_chans,
+            device,
+        )
+
+    def batches(self, keys: Callable[[], Iterator[Keys]]) -> Iterator[Batch]:
+        """Normalised batches on the device, one for each item of `keys()`. Takes the workers from an earlier call."""
+        self._turn += 1
+        turn, self._keys = self._turn, keys
+        with closing(iter(self._prefetch)) as prefetched:
+            for batch in prefetched:
+                yield batch
+                if turn != self._turn:
+                    raise RuntimeError("the workers went to a later iteration; finish one before starting the next")
+
+    def __iter__(self) -> Iterator[Batch]:
+        """uint8 batches on the host."""
+        try:
+            iterator = iter(self._loader)
+            while True:
+                with global_random_state_kept():  # augmentation seeds them; without workers, in this process
+                    made = next(iterator, None)
+                if made is None:
+                    return
+                if isinstance(made, str):
+                    raise UserError(made)
+                yield made
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            hint = "too little shared memory or memory? try fewer data.workers, or 0"
+            raise UserError(f"a data worker died ({one_line(error)}); {hint}") from error
+
+    def keys(self) -> Iterator[Keys]:
+        return self._keys()
+
+    def close(self) -> None:
+        iterator = getattr(self._loader, "_iterator", None)  # of persistent workers
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+
+class _Lazy:
+    """The pool's current keys, as a batch sampler."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+
+    def __iter__(self) -> Iterator[Keys]:
+        return self._pool.keys()
+
+
+class _Maker(Dataset[object]):
+    """What a worker holds: images and what to do with them."""
+
+    def __init__(self, images: Images, transform: Transform, in_chans: int, size: int) -> None:
+        self._images, self._transform, self._in_chans, self._size = images, transform, in_chans, size
+        self._labels = torch.from_numpy(images.labels)
+
+    def __getitem__(self, key: tuple[int, int | None]) -> object:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Keys) -> tuple[torch.Tensor, torch.Tensor] | str:
+        """uint8 (B, C, S, S) and labels (B,); or, as errors don't travel well between processes, what went wrong."""
+        pixels = torch.empty(len(keys), self._in_chans, self._size, self._size, dtype=torch.uint8)
+        try:
+            for place, (index, seed) in enumerate(keys):
+                if seed is not None:
+                    seed_global(seed)
+                image = self._transform(decoded(self._images.open(index), self._in_chans))
+                array = torch.from_numpy(np.array(image))
+                pixels[place] = array if array.ndim == 2 else array.permute(2, 0, 1)
+        except UserError as error:
+            return str(error)
+        return pixels, self._labels[torch.tensor([index for index, _ in keys])]
+
+
+def _as_it_is(made: Iterable[object]) -> Iterable[object]:
+    return made
+
+
+def _start_worker(_: int) -> None:
+    """Signals that ask a run to stop go to its whole process group. It finishes its step, then ends them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
