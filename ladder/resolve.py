@@ -34,7 +34,8 @@ class Run:
     runs_dir: str
     device: str
     config: Mapping[str, Any]  # plain values: what config.yaml holds
-    config_hash: str  # over all that changes the result
+    identity: Mapping[str, Any]  # all that changes the result
+    config_hash: str  # over `identity`
     group_hash: str  # over all of that but rung and seed: equal for runs that may be compared
 
     @property
@@ -47,6 +48,13 @@ class Run:
     def dir(self) -> RunDir:
         """The folder `runs_dir/study/label`."""
         return RunDir(Path(self.runs_dir) / self.study / self.label)
+
+    def with_seed(self, seed: int) -> Run:
+        """The same run under another seed. Raises UserError for a negative one."""
+        _check_seed(seed)
+        identity = {**self.identity, "seed": seed}
+        config = {**self.config, "seed": seed}
+        return replace(self, seed=seed, config=config, identity=identity, config_hash=stable_hash(identity))
 
 
 def resolve(cfg: DictConfig) -> Run:
@@ -115,6 +123,7 @@ def resolve(cfg: DictConfig) -> Run:
         runs_dir=cfg.runs_dir,
         device=cfg.device,
         config=config,
+        identity=what,
         config_hash=stable_hash(what),
         group_hash=stable_hash({**same, "overrides": overrides}),
     )
@@ -146,10 +155,14 @@ def _check_root(cfg: DictConfig) -> None:
     for key in ("name", "source"):
         if OmegaConf.is_missing(cfg.data, key):
             raise UserError(f"data.{key} is not set: give data=NAME, a file of conf/data/")
-    if cfg.seed < 0:
-        raise UserError(f"seed={cfg.seed}: must be 0 or more")
+    _check_seed(cfg.seed)
     if not re.fullmatch(r"[\w.+-]+", cfg.study) or cfg.study in (".", ".."):
         raise UserError(f"study={cfg.study!r}: must be one folder name of letters, digits, . _ + -")
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"seed={seed}: must be 0 or more")
 
 
 def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> None:

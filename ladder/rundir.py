@@ -98,6 +98,10 @@ class Status:
     format: int = FORMAT
 
 
+class Busy(UserError):
+    """Another process trains this run just now."""
+
+
 class RunDir:
     """One run's folder. Nothing is created before `create`."""
 
@@ -159,7 +163,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises UserError while another one holds it.
+        """Hold the folder for this process. Raises Busy while another one holds it.
 
         On one host a file lock decides, which the kernel frees with its process, however that ends. Across hosts
         (where file locks may not reach) a fresh heartbeat of another host does.
@@ -168,7 +172,7 @@ class RunDir:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{self.path} is being trained by another process: wait for it or end it") from None
+                raise Busy(f"{self.path} is being trained by another process: wait for it or end it") from None
             status = self.read_status()
             if (
                 status is not None
@@ -176,8 +180,19 @@ class RunDir:
                 and status.host != socket.gethostname()
                 and time.time() - status.heartbeat < HEARTBEAT_LIMIT
             ):
-                raise UserError(f"{self.path} is being trained on host {status.host}: wait for it or end it")
+                raise Busy(f"{self.path} is being trained on host {status.host}: wait for it or end it")
             yield
+
+    @property
+    def is_busy(self) -> bool:
+        """True while another process holds the folder. Creates nothing."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            with self.lock():
+                return False
+        except (Busy, OSError):  # OSError: gone meanwhile, or not ours to write; who trains it will be told
+            return True
 
 
 def is_dead(status: Status, now: float | None = None) -> bool:

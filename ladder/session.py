@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import resource
@@ -85,7 +86,7 @@ def _train(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Outcome:
         log.error("failed: %s\n%s", message, traceback.format_exc())
         _end(folder, status, "failed", message)
         _say(f"failed {folder.path}: {message}", file=sys.stderr)
-        return Outcome("failed", run.label, message)
+        return Outcome("failed", run.label, message, again=not isinstance(error, UserError))
     finally:
         close_log(log)
 
@@ -174,8 +175,12 @@ def versions() -> dict[str, str]:
     }
 
 
+@functools.cache
 def git_state() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that this code runs from, and whether it has changes; None outside a checkout of it."""
+    """Commit of the checkout that this code runs from, and whether it has changes; None outside a checkout of it.
+
+    Cached: a launcher asks once, when it has imported the code that its runs are forked with.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None, None

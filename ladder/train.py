@@ -33,6 +33,7 @@ class Outcome:
     state: str
     label: str
     error: str | None = None
+    again: bool = False  # a failure that another attempt may survive (a NaN or a mistake would only come again)
 
     @property
     def exit_code(self) -> int:
