@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladder.errors import UserError, one_line
@@ -43,6 +46,17 @@ def _eval_flags(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
+class _SkipElementwise(TorchFunctionMode):
+    """Norms and activations give back what they get: they have no MACs, and on the meta device they are slow."""
+
+    SAME_SHAPE = (F.batch_norm, F.layer_norm, F.relu, F.relu_, F.gelu, F.silu, torch.relu, torch.relu_)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func in self.SAME_SHAPE else func(*args, **(kwargs or {}))
+
+
 def _count(model: nn.Module, image_size: int | tuple[int, int], in_chans: int | None) -> dict[str, int]:
     """MACs of each module called, inclusive of what it calls, by path ("" is the model itself)."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -52,7 +66,7 @@ def _count(model: nn.Module, image_size: int | tuple[int, int], in_chans: int | 
     image = torch.empty(1, in_chans or _input_channels(model), height, width, device="meta", dtype=dtype)
     counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), _eval_flags(model), counter:
+        with torch.no_grad(), _eval_flags(model), counter, _SkipElementwise():
             functional_call(model, meta, (image,))
     except (RuntimeError, AssertionError, ValueError) as error:
         shape = "x".join(map(str, image.shape[1:]))

@@ -6,7 +6,7 @@ from torch import nn
 
 from ladder.errors import UserError
 from ladder.nets.roadmap import RoadmapNet
-from ladder.spec import NetSpec, Spec, check_rate
+from ladder.spec import NetSpec, Spec
 
 NETS: dict[type[Spec], type[RoadmapNet]] = {NetSpec: RoadmapNet}
 
@@ -35,7 +35,9 @@ def build_net(
     for name, value, least in counts:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
-    check_rate("drop_rate", drop_rate)
+    rate: object = drop_rate
+    if not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise UserError(f"drop_rate={rate!r}: must be a number from 0 up to, not including, 1")
     return net_class(spec)(spec, num_classes, in_chans, global_pool, float(drop_rate))  # type: ignore[arg-type]
 
 

@@ -1,0 +1,161 @@
+"""Owns the command `python -m analysis.cost`: parameters and MACs of every rung beside the paper's, without runs."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from ladder.errors import UserError, run_cli
+from ladder.rungs import Ladder, load_ladder
+
+EPILOG = """examples:
+  python -m analysis.cost convnext_t
+  python -m analysis.cost convnext_t convnext_b --format csv
+  python -m analysis.cost convnext_32 --num-classes 10
+
+MACs are multiply-accumulates of convolution and linear layers for one image: what the papers call FLOPs.
+Side rungs (variants that were not adopted) stand under the rung that they hang off.
+"""
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One rung. `index` is None for a side rung; `paper_gflops` in 1e9 MACs; `difference` = ours - paper."""
+
+    ladder: str
+    index: int | None
+    rung: str
+    title: str
+    parent: str | None
+    image_size: int
+    num_classes: int
+    params: int
+    macs: int
+    paper_gflops: float | None
+    difference: float | None
+    note: str | None
+
+
+def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 1000) -> list[CostRow]:
+    """The cost of every rung and side rung; no weights are allocated.
+
+    The paper's figures stand beside ours only at the image size they were given for, the ladder's own.
+    Raises UserError where images are too small for a rung.
+    """
+    import torch
+
+    from ladder.cost import measure_cost
+    from ladder.nets import build_net, check_image_size
+
+    size = image_size or ladder.image_size
+    side = ladder.side_rungs
+    rows = []
+    for rung in (r for main in ladder.rungs for r in (main, *(s for s in side if s.parent == main.name))):
+        check_image_size(rung.spec, size)
+        with torch.device("meta"):
+            net = build_net(rung.spec, num_classes=num_classes)
+        cost = measure_cost(net, size)
+        paper = rung.paper.gflops if size == ladder.image_size else None
+        difference = None if paper is None else round(cost.macs / 1e9 - paper, 6)
+        note = rung.paper.macs_note if paper is not None else None
+        about = (ladder.name, rung.index, rung.name, rung.title, rung.parent, size, num_classes)
+        rows.append(CostRow(*about, cost.params, cost.macs, paper, difference, note))
+    return rows
+
+
+def _cells(rows: Sequence[CostRow]) -> tuple[list[list[str]], list[str]]:
+    """Heading and rows as strings, and the footnotes that they refer to."""
+    unit, scale = ("G", 1e9) if max(r.macs for r in rows) >= 1e9 else ("M", 1e6)
+    has_paper = any(r.paper_gflops is not None for r in rows)
+    cells = [["rung", "params M", f"MACs {unit}", *(["paper GFLOPs", "difference"] if has_paper else [])]]
+    notes: list[str] = []
+    for row in rows:
+        name = f"{row.index:>2} {row.rung}" if row.index is not None else f"   └ {row.rung}"
+        line = [name, f"{row.params / 1e6:.2f}", f"{row.macs / scale:.3f}"]
+        if row.paper_gflops is not None and row.difference is not None:
+            line += [f"{row.paper_gflops:.2f}", f"{row.difference:+.3f}"]
+        if row.note:
+            notes.append(row.note)
+            line[-1] += f" [{len(notes)}]"
+        cells.append(line + [""] * (len(cells[0]) - len(line)))
+    return cells, [f"[{i}] {note}." for i, note in enumerate(notes, 1)]
+
+
+def _heading(ladder: Ladder, rows: Sequence[CostRow]) -> str:
+    source = f", {ladder.source}" if ladder.source else ""
+    return f"{ladder.title} ({ladder.name}{source}), {rows[0].image_size} px, {rows[0].num_classes} classes"
+
+
+def _text(ladder: Ladder, rows: Sequence[CostRow]) -> str:
+    cells, notes = _cells(rows)
+    # Footnote marks hang to the right of their column, so that the figures stand under one another.
+    marked = any("[" in line[-1] for line in cells)
+    figures = [[*line[:-1], line[-1].partition(" [")[0]] for line in cells]
+    marks = [f" [{line[-1].partition(' [')[2]}" if " [" in line[-1] else "" for line in cells]
+    widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
+    rule = "  ".join("-" * width for width in widths)
+
+    def join(line: Sequence[str], mark: str) -> str:
+        padded = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
+        padded[0] = line[0].ljust(widths[0])
+        return "  ".join(padded).rstrip() + (mark if marked else "")
+
+    lines = [join(line, mark) for line, mark in zip(figures, marks, strict=True)]
+    return "\n".join([_heading(ladder, rows), "", lines[0], rule, *lines[1:], rule, *notes])
+
+
+def _markdown(ladder: Ladder, rows: Sequence[CostRow]) -> str:
+    (head, *body), notes = _cells(rows)
+    lines = [f"| {' | '.join(cell.strip() for cell in line)} |" for line in (head, *body)]
+    rule = f"| --- |{' ---: |' * (len(head) - 1)}"
+    return "\n".join([f"### {_heading(ladder, rows)}", "", lines[0], rule, *lines[1:], "", *(f"- {n}" for n in notes)])
+
+
+Tables = Sequence[tuple[Ladder, Sequence[CostRow]]]
+
+
+def _csv(tables: Tables) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(CostRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for _, rows in tables for row in rows)
+    return out.getvalue().rstrip()
+
+
+FORMATS: dict[str, Callable[[Tables], str]] = {
+    "text": lambda tables: "\n\n".join(_text(*table) for table in tables),
+    "json": lambda tables: json.dumps([asdict(row) for _, rows in tables for row in rows], indent=2),
+    "csv": _csv,
+    "md": lambda tables: "\n\n".join(_markdown(*table).rstrip() for table in tables),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table. Raises UserError on a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.cost",
+        description="Parameters and MACs of every rung beside the paper's.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "ladders", nargs="+", metavar="LADDER", help="name, or path of a YAML file; several are allowed"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    parser.add_argument("--image-size", type=int, metavar="PX", help="side of the images; default: the ladder's own")
+    parser.add_argument("--num-classes", type=int, default=1000, metavar="N", help="default: 1000")
+    args = parser.parse_args(argv)
+    if args.image_size is not None and args.image_size < 1:
+        raise UserError(f"--image-size {args.image_size}: must be at least 1")
+    ladders = [load_ladder(name) for name in dict.fromkeys(args.ladders)]
+    tables = [(ladder, cost_rows(ladder, args.image_size, args.num_classes)) for ladder in ladders]
+    print(FORMATS[args.format](tables))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
