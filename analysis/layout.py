@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +46,15 @@ def layout(ladder: Ladder | None, runs: pd.DataFrame | None) -> list[Entry]:
 def _from_runs(runs: pd.DataFrame | None) -> dict[str, Entry]:
     if runs is None:
         return {}
+    import pandas as pd
+
     entries: dict[str, Entry] = {}
     for run in runs.dropna(subset=["rung"]).sort_values("state", key=lambda s: s != "done").itertuples():
         name = str(run.rung)
         if name in entries:
             continue
-        index = int(run.rung_index) if isinstance(run.rung_index, int) else None
+        place: Any = run.rung_index
+        index = None if pd.isna(place) else int(place)
         parent = run.parent if isinstance(run.parent, str) else None
         kind = "main" if index is not None else "side" if parent else "subset"
         title = run.title if isinstance(run.title, str) else name.replace("_", " ")

@@ -196,11 +196,9 @@ def _mean(runs: pd.DataFrame | None, column: str) -> float | None:
 
 
 def _int(value: Any) -> int | None:
-    return (
-        int(value)
-        if isinstance(value, int) or (value == value and value is not None and str(value).isdigit())
-        else None
-    )
+    import pandas as pd
+
+    return None if pd.isna(value) else int(value)
 
 
 def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> list[str]:

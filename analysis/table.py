@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.files import write_text
 from ladder.errors import UserError, run_cli, unknown
 
 FORMATS = ("text", "md", "csv", "latex", "html", "json")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = summarise(load(args.study), compare=args.compare, where=where)
     content = latex(tables, standalone=args.standalone) if kind == "latex" else RENDER[kind](tables)
     if args.out:
-        write(args.out, content + "\n")
+        write_text(args.out, content + "\n")
         print(args.out)
     else:
         emit(content)
@@ -79,15 +80,6 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--where {item}: must be KEY=VALUE, such as recipe.lr=0.004")
         out[key.strip()] = value.strip()
     return out
-
-
-def write(path: Path, content: str) -> None:
-    """Write a text file, its folders made. Raises UserError where that can't be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}") from None
 
 
 def emit(content: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.summary import Row, Table
 
 HATCH = "/////"
-_LINE = {1: 0.2, 2: 0.225}  # inches per bar
+_LINE = {1: 0.215, 2: 0.225}  # inches per bar
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.files import make_parent
 from ladder.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int
             raise unknown("format", kind, FORMATS)
         path = stem.with_name(f"{stem.name}.{kind}")
         made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+        make_parent(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with context(columns):
                 fig.savefig(path, format=kind, dpi=DPI, metadata=made)
         except OSError as error:

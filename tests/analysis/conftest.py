@@ -44,9 +44,10 @@ class Study:
         spec: Mapping[str, Any] | None = None,
         error: str | None = None,
         epochs_done: int | None = None,
-        **result: Any,
+        result: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> Path:
-        """One run folder in the given state; keyword arguments replace fields of result.json."""
+        """One run folder in the given state; other keyword arguments, and `result`, replace fields of result.json."""
         what = self.ladder.rung(rung)
         full_recipe, full_data = {**RECIPE, **(recipe or {})}, {**DATA, **(data or {})}
         config = {
@@ -94,7 +95,9 @@ class Study:
                     }
                 )
         if state == "done":
-            (path / "result.json").write_text(json.dumps(self._result(rung, seed, last, config, group, own) | result))
+            (path / "result.json").write_text(
+                json.dumps(self._result(rung, seed, last, config, group, own) | fields | dict(result or {}))
+            )
         return path
 
     def _result(

@@ -1,0 +1,26 @@
+"""Owns the writing of the files that analysis makes: folders made, a failure told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ladder.errors import UserError
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder that `path` will lie in. Raises UserError where that can't be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"can't write {path}: {path.parent} is not a folder") from None
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, its folder made. Raises UserError where that can't be."""
+    make_parent(path)
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from None
