@@ -107,10 +107,10 @@ def _pair(what: str, holds: Callable[[float, float], bool]) -> Rule:
     return what, lambda v: len(v) == 2 and all(map(_number, v)) and holds(*v)
 
 
-def _known_optimizer(name: str) -> bool:
+def _known_optimizer(name: object) -> bool:
     from timm.optim import list_optimizers  # here, not at the top: it takes seconds
 
-    return name.lower().removeprefix("lookahead_") in list_optimizers()
+    return isinstance(name, str) and name.lower().removeprefix("lookahead_") in list_optimizers()
 
 
 _POSITIVE: Rule = ("a number above 0", lambda v: _number(v) and v > 0)
