@@ -13,6 +13,8 @@ from ladder.errors import UserError, unknown
 from ladder.paths import conf_dir
 from ladder.spec import Spec, spec_class
 
+_KEYS = ("name", "title", "network", "source", "image_size", "kind", "base", "steps", "side", "references")
+
 
 @dataclass(frozen=True)
 class PaperRow:
@@ -23,6 +25,12 @@ class PaperRow:
     gflops: float | None = None
     params_M: float | None = None
     macs_note: str | None = None  # why `gflops` is not what the network computes to
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "std", "gflops", "params_M"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+                raise UserError(f"paper.{name}={value!r}: must be a number")
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class Ladder:
         if key is None:
             return main[0] if self.kind == "star" else main[-1]
         text = str(key)
-        if not isinstance(key, bool) and text.lstrip("-").isdigit():
+        if not isinstance(key, bool) and text.removeprefix("-").isdecimal():
             if 0 <= int(text) < len(main):
                 return main[int(text)]
             raise UserError(f"rung {text} of {self.name}: allowed are 0 to {len(main) - 1}, or a name")
@@ -145,6 +153,9 @@ class Ladder:
     def from_mapping(cls, values: Mapping[str, Any]) -> Ladder:
         """A ladder from the content of its YAML file; every rung is built once, so a bad file is told at once."""
         try:
+            for key in values:
+                if key not in _KEYS:
+                    raise unknown("key", key, _KEYS)
             base, steps, side = values["base"], values.get("steps") or [], values.get("side") or []
             ladder = cls(
                 name=str(values["name"]),
@@ -163,8 +174,10 @@ class Ladder:
             )
         except UserError as error:
             raise UserError(f"ladder {values.get('name', '?')}: {error}") from None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"ladder {values.get('name', '?')}: missing or wrong key {error}") from None
+        except KeyError as error:
+            raise UserError(f"ladder {values.get('name', '?')}: lacks the key {error}") from None
+        except (TypeError, AttributeError, ValueError) as error:
+            raise UserError(f"ladder {values.get('name', '?')}: a key holds what it cannot: {error}") from None
         if ladder.kind not in ("chain", "star"):
             raise UserError(f"ladder {ladder.name}: kind={ladder.kind!r}; allowed: chain, star")
         names = [s.name for s in (ladder.base, *ladder.steps, *ladder.side)]
@@ -214,7 +227,7 @@ def load_ladder(name: str | Path) -> Ladder:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"ladder file {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"ladder file {path}: not YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"ladder file {path}: must hold a mapping with name, network, base, steps")

@@ -11,14 +11,23 @@ from ladder.errors import UserError, unknown
 
 
 def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):
+    if value not in allowed or type(value) is not type(allowed[0]):  # True is not 1 here, and 1.0 is not either
         raise UserError(f"spec.{name}={value!r}: allowed are {', '.join(map(str, allowed))}")
 
 
-def check_positive(name: str, values: tuple[object, ...]) -> None:
+def check_positive(name: str, values: object) -> None:
+    """Refuse anything but a positive integer, or a non-empty tuple of them."""
+    each = values if isinstance(values, tuple) else (values,)
+    if not each or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in each):
+        shown = list(values) if isinstance(values, tuple) else repr(values)
+        raise UserError(f"spec.{name}={shown}: must be positive and whole")
+
+
+def check_stages(name: str, values: object) -> None:
     """Refuse anything but a non-empty tuple of positive integers."""
-    if not values or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in values):
-        raise UserError(f"spec.{name}={list(values)}: must be positive whole numbers, one for each stage")
+    if not isinstance(values, tuple):
+        raise UserError(f"spec.{name}={values!r}: must be a list of numbers, one for each stage")
+    check_positive(name, values)
 
 
 def check_kernel(name: str, value: object) -> None:
@@ -133,13 +142,13 @@ class NetSpec(Spec):
     init: str = "trunc_normal"  # trunc_normal: std 0.02 | kaiming: fan-out, as torchvision's ResNet
 
     def __post_init__(self) -> None:
-        check_positive("depths", self.depths)
-        check_positive("widths", self.widths)
+        check_stages("depths", self.depths)
+        check_stages("widths", self.widths)
         if len(self.depths) != len(self.widths):
             raise UserError(
                 f"spec.depths has {len(self.depths)} stages and spec.widths {len(self.widths)}: must be equal"
             )
-        check_positive("expansion", (self.expansion,))
+        check_positive("expansion", self.expansion)
         _check_choice("stem", self.stem, ("resnet", "patchify"))
         _check_choice("stem_stride", self.stem_stride, (4, 2, 1))
         for flag in ("stem_norm", "stem_act", "shortcut_norm", "head_norm"):
@@ -161,7 +170,7 @@ class NetSpec(Spec):
     @property
     def reduction(self) -> int:
         """Total stride: input pixels per pixel of the last feature map."""
-        return self.stem_stride * 2 ** (len(self.depths) - 1)
+        return int(self.stem_stride * 2 ** (len(self.depths) - 1))
 
 
 SPECS: dict[str, type[Spec]] = {NetSpec.network: NetSpec}  # the `network:` key of a ladder file

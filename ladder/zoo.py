@@ -58,8 +58,8 @@ def build_model(
     ladder: str | Path | Ladder,
     rung: str | int | None = None,
     *,
-    steps: Iterable[str] | None = None,
-    without: Iterable[str] | None = None,
+    steps: str | Iterable[str] | None = None,
+    without: str | Iterable[str] | None = None,
     num_classes: int = 1000,
     in_chans: int = 3,
     **spec_overrides: Any,
@@ -87,7 +87,9 @@ def build_model(
     elif rung is not None:
         raise UserError("rung and steps (or without) exclude each other: give one of them")
     else:
-        spec = chain.subset(steps=steps, without=without).spec
+        # A single name may stand for itself; as an iterable it would be its letters.
+        some, all_but = ([names] if isinstance(names, str) else names for names in (steps, without))
+        spec = chain.subset(steps=some, without=all_but).spec
     options = {"num_classes": num_classes, "in_chans": in_chans, **spec_overrides}
     spec = _take_spec(spec, options, (*_NET_OPTIONS, "drop_path_rate"))
     return build_net(spec, **options)

@@ -89,13 +89,14 @@ class Block(nn.Module):
         self.conv3, self.norm3, _ = layer(2)
         self.gamma = None if spec.layer_scale is None else nn.Parameter(torch.full((outer,), float(spec.layer_scale)))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.shortcut: nn.Module = nn.Identity()
+        shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_chs != outer:
             bias = _has_bias(spec, spec.shortcut_norm)
-            self.shortcut = _named(
+            shortcut = _named(
                 conv=nn.Conv2d(in_chs, outer, 1, stride=stride, bias=bias),
                 norm=make_norm(spec.norm, outer) if spec.shortcut_norm else None,
             )
+        self.shortcut = shortcut
         self.act3 = make_act(spec.act) if spec.acts_per_block == 3 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,8 +111,8 @@ class Block(nn.Module):
             y = y.permute(0, 3, 1, 2)
         if self.gamma is not None:
             y = y * self.gamma.reshape(1, -1, 1, 1)
-        y = self.drop_path(y) + self.shortcut(x)
-        return cast(Tensor, self.act3(y))
+        out: Tensor = self.act3(self.drop_path(y) + self.shortcut(x))
+        return out
 
 
 class Stage(nn.Module):
@@ -122,11 +123,12 @@ class Stage(nn.Module):
         outer = _inner_outer(spec, index)[1]
         stride = 1 if index == 0 else 2
         self.grad_checkpointing = False
-        self.downsample: nn.Module = nn.Identity()
+        downsample: nn.Module = nn.Identity()
         if stride == 2 and spec.downsample == "separate":
             conv = nn.Conv2d(in_chs, outer, 2, stride=2, bias=_has_bias(spec, norm_follows=False))
-            self.downsample = _named(norm=make_norm(spec.norm, in_chs), conv=conv)
+            downsample = _named(norm=make_norm(spec.norm, in_chs), conv=conv)
             in_chs, stride = outer, 1
+        self.downsample = downsample
         self.blocks = nn.Sequential()
         for i, drop_path in enumerate(drop_paths):
             block = Block(spec, index, outer if i else in_chs, 1 if i else stride, drop_path)
@@ -139,7 +141,8 @@ class Stage(nn.Module):
             for block in self.blocks:
                 x = checkpoint_block(block, x)
             return x
-        return cast(Tensor, self.blocks(x))
+        out: Tensor = self.blocks(x)
+        return out
 
 
 class RoadmapNet(nn.Module):
@@ -179,12 +182,13 @@ class RoadmapNet(nn.Module):
         rates = iter([spec.drop_path * i / last for i in range(sum(spec.depths))])
         self.stem = _stem(spec, in_chans)
         self.stages = nn.Sequential()
-        self.feature_info: list[dict[str, Any]] = []
+        features: list[dict[str, Any]] = []
         width, reductions = spec.widths[0], self.reductions(spec)
         for i, depth in enumerate(spec.depths):
             self.stages.append(Stage(spec, i, width, list(itertools.islice(rates, depth))))
             width = _inner_outer(spec, i)[1]
-            self.feature_info.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
+            features.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
+        self.feature_info = features
 
         self.num_features = width
         head: Callable[..., Any] = ClassifierHead
@@ -282,12 +286,13 @@ class RoadmapNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to the last feature map (B, num_features, H / reduction, W / reduction)."""
-        x = self.stem(x)
-        return cast(Tensor, self.stages(x))
+        features: Tensor = self.stages(self.stem(x))
+        return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """A feature map to logits (B, num_classes), or to what the classifier would see (B, head_hidden_size)."""
-        return cast(Tensor, self.head(x, pre_logits=pre_logits))
+        out: Tensor = self.head(x, pre_logits=pre_logits)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to logits (B, num_classes)."""
