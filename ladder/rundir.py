@@ -191,8 +191,10 @@ class RunDir:
         try:
             with self.lock():
                 return False
-        except (Busy, OSError):  # OSError: gone meanwhile, or not ours to write; who trains it will be told
+        except Busy:
             return True
+        except OSError:  # gone meanwhile, or not ours to write: who trains it will be told
+            return False
 
 
 def is_dead(status: Status, now: float | None = None) -> bool:
