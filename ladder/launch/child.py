@@ -1,0 +1,90 @@
+"""Owns what happens in the process of one run: bound to its share of the machine, its output in the run's log."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from ladder.errors import UserError
+from ladder.resolve import Run
+from ladder.rundir import Busy
+from ladder.train import Outcome, execute
+
+LOG = "train.log"  # in the run folder: the engine's messages, and all that the process prints
+GRACE = 120.0  # seconds to save after the launcher died
+STACKS = signal.SIGUSR2  # makes a run write the stacks of its threads into its log
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of the machine that one run gets. `gpus` None: whatever there is."""
+
+    threads: int
+    gpus: tuple[str, ...] | None = None
+
+
+def main(run: Run, share: Share, report: Connection[Outcome, None]) -> None:
+    """Train a run and report its outcome ("busy": another process has it). The target of the pool's processes."""
+    os.setsid()  # a Ctrl-C in the terminal reaches the launcher alone, and what we start dies with us
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    threading.Thread(target=_die_with_launcher, daemon=True).start()
+    try:
+        run.dir.create()
+        _redirect(run.dir.path / LOG)
+        _bind(run, share)
+        outcome = execute(run)
+    except Busy as error:
+        outcome = Outcome("busy", run.label, str(error))
+    except UserError as error:
+        outcome = Outcome("failed", run.label, str(error))
+    report.send(outcome)
+    report.close()
+
+
+def count_gpus(report: Connection[int, None]) -> None:
+    """Report how many GPUs torch finds."""
+    import torch
+
+    report.send(torch.cuda.device_count())
+    report.close()
+
+
+def _bind(run: Run, share: Share) -> None:
+    if share.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+    if run.engine.threads is None:  # else the engine sets it
+        import torch
+
+        torch.set_num_threads(share.threads)
+
+
+def _redirect(path: Path) -> None:
+    """Append all that this process prints to `path`, also what a crash says."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    faulthandler.enable()
+    faulthandler.register(STACKS, all_threads=True, chain=False)
+
+
+def _die_with_launcher() -> None:
+    """Stop as on SIGTERM when the launcher is gone, however it went; if that takes too long, end at once."""
+    launcher = parent_process()
+    if launcher is None:
+        return
+    wait([launcher.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.killpg(os.getpid(), signal.SIGKILL)

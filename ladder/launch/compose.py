@@ -1,0 +1,110 @@
+"""Owns the fast way from the overrides of a sweep's job to its run, equal to composing its config in full.
+
+Hydra composes a config in some 100 ms, nearly all of it spent on the defaults list, which only the overrides of
+config groups (`recipe=cifar`) can change. So that is done once for each set of those; plain values (`rung=3`) are
+applied to a copy, by Hydra's own code, and runs that differ in nothing but the seed share all but their hash.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
+
+from ladder.resolve import Run, resolve
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A config composed with group overrides only, in a form that is cheap to copy."""
+
+    config: DictConfig  # without `ladder`, which is large and hardly ever overridden
+    ladder: Any
+    reads_hydra: bool  # its values refer to Hydra's own config, which is another one in each job
+    reads_seed: bool  # its values refer to the seed
+
+
+class Composer:
+    """Turns the overrides of jobs into runs. Each run is resolved once, however often it is asked for."""
+
+    def __init__(self, loader: ConfigLoaderImpl, master: DictConfig) -> None:
+        self.full_compositions = 0
+        self._loader, self._master = loader, master
+        self._parser = OverridesParser.create(config_loader=loader)
+        hydra = list(master.hydra.overrides.hydra)
+        _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, hydra)
+        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._runs: dict[tuple[str, ...], Run] = {}
+
+    def run(self, overrides: Sequence[str]) -> Run:
+        """The run of a job. Raises UserError, or Hydra's and OmegaConf's errors, for overrides that can't be."""
+        seed = self._seed(overrides)
+        if seed is None:
+            return self._resolve(tuple(overrides))
+        number, rest = seed
+        if rest not in self._runs:
+            self._runs[rest] = self._resolve(tuple(overrides))
+        return self._runs[rest].with_seed(number)
+
+    def config(self, overrides: Sequence[str]) -> DictConfig:
+        """The composed config of a job, without Hydra's own part."""
+        groups, values = self._split(overrides)
+        base = self._base(groups)
+        if base.reads_hydra:
+            return self._compose(overrides)
+        config = copy.deepcopy(base.config)
+        touched = any(o.key_or_group.partition(".")[0] == "ladder" for o in values)
+        with flag_override(config, ["no_deepcopy_set_nodes", "struct"], [not touched, False]):
+            config.ladder = base.ladder
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config
+
+    def _resolve(self, overrides: tuple[str, ...]) -> Run:
+        return resolve(self.config(overrides))
+
+    def _seed(self, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]] | None:
+        """The seed of a job and its other overrides; None where the seed is not one plain number."""
+        seeds = [text for text in overrides if self._parse(text)[0].key_or_group == "seed"]
+        if len(seeds) != 1 or (override := self._parse(seeds[0])[0]).type is not OverrideType.CHANGE:
+            return None
+        value = override.value()
+        if type(value) is not int or self._base(self._split(overrides)[0]).reads_seed:
+            return None
+        rest = tuple(text for text in overrides if text != seeds[0])
+        return None if any("${" in text for text in rest) else (value, rest)
+
+    def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
+        """Overrides of config groups, as text, and those of values, parsed."""
+        parsed = [(text, *self._parse(text)) for text in overrides]
+        return tuple(text for text, _, group in parsed if group), [o for _, o, group in parsed if not group]
+
+    def _parse(self, text: str) -> tuple[Override, bool]:
+        """An override, and whether it is one of a config group: told apart as Hydra's defaults list does."""
+        if text not in self._parsed:
+            override = self._parser.parse_overrides([text])[0]
+            group = not isinstance(override.value(), dict) and self._repository.group_exists(override.key_or_group)
+            self._parsed[text] = override, group
+        return self._parsed[text]
+
+    def _base(self, groups: tuple[str, ...]) -> _Base:
+        if groups not in self._bases:
+            config = self._compose(groups)
+            text = OmegaConf.to_yaml(config)
+            ladder = config._get_node("ladder")
+            config.ladder = None
+            self._bases[groups] = _Base(config, ladder, "${hydra" in text, "seed}" in text)
+        return self._bases[groups]
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        self.full_compositions += 1
+        config = self._loader.load_sweep_config(self._master, list(overrides))
+        with open_dict(config):
+            del config["hydra"]
+        return config

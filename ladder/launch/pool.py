@@ -1,0 +1,361 @@
+"""Owns the processes of a sweep: one for each run, as many at a time as there are shares of the machine.
+
+Whatever happens to one of them (an exception, os._exit, the OOM killer, a hang), the others go on, and its run folder
+says what happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from ladder.errors import UserError, one_line
+from ladder.launch import child, nursery
+from ladder.launch.view import View
+from ladder.resolve import Run
+from ladder.rundir import Status
+from ladder.train import Outcome
+
+TICK = 0.25  # seconds between looks at the signals
+LOOK = 0.5  # seconds between looks at the heartbeats
+ELSEWHERE = 2.0  # seconds between looks at a run that another launcher has
+EXIT_GRACE = 30.0  # seconds that a run may take to end after it has reported its outcome
+
+
+@dataclass
+class Job:
+    """A run that this launcher is to see done."""
+
+    run: Run
+    attempts: int = 0  # of this launch
+    due: float = 0.0  # monotonic seconds before which it isn't looked at
+    elsewhere: bool = False  # another launcher had it
+
+
+@dataclass
+class Worker:
+    """A process and the run that it trains."""
+
+    job: Job
+    share: child.Share
+    process: BaseProcess
+    report: Connection[Any, Any]
+    born: float  # monotonic seconds, as are the others
+    changed: float  # the last sign of life
+    status: Status | None = None  # what its folder said last, of this attempt
+    outcome: Outcome | None = None  # what it reported
+    reported: float = 0.0
+    doomed: str | None = None  # why we kill it
+    before: int = 0  # attempts of earlier launches
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid or 0, number)
+
+    def kill(self) -> None:
+        """End the process and all that it started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # had it not made its own group yet
+            os.kill(self.process.pid or 0, signal.SIGKILL)
+
+
+def start_server(preload: Sequence[str]) -> None:
+    """Start the fork server; it imports torch and all else in the background."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([nursery.__name__, *preload])
+    # OpenBLAS starts its threads when it is loaded
+    changed = {nursery.FLAG: "1", "OPENBLAS_NUM_THREADS": "1"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Keep a new process from running the script that this one was started with: nothing in it is needed there."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def count_gpus() -> int:
+    """How many GPUs torch finds; asked in a process of its own, as this one must not touch them."""
+    context = multiprocessing.get_context("forkserver")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=child.count_gpus, args=(send,))
+    with _no_main():
+        process.start()
+    send.close()
+    try:
+        return int(receive.recv())
+    except EOFError:
+        return 0
+    finally:
+        process.join()
+
+
+@dataclass
+class Pool:
+    """Runs jobs until each has an outcome, or until it is told to stop."""
+
+    shares: Sequence[child.Share]
+    view: View
+    max_attempts: int = 1
+    heartbeat_limit: float | None = None  # seconds
+    outcomes: dict[Path, Outcome] = field(default_factory=dict)  # by run folder
+    stops: int = 0  # times that somebody asked to stop
+
+    def run(self, jobs: Sequence[Job]) -> dict[Path, Outcome]:
+        """The outcome of each job, by its run's folder."""
+        self._waiting = deque(jobs)
+        self._workers: list[Worker] = []
+        self._free = list(reversed(self.shares))
+        self._began = time.time()
+        self._looked = 0.0
+        obeyed = 0
+        with self._listening(), self.view:
+            try:
+                while self._workers or (self._waiting and not self.stops):
+                    if self.stops > obeyed:
+                        obeyed = self.stops
+                        self._stop()
+                    self._fill()
+                    self._wait()
+                    self._look()
+            finally:
+                for worker in self._workers:  # only where something above is broken
+                    worker.signal(signal.SIGTERM)
+        for job in self._waiting:
+            self.outcomes[job.run.dir.path] = Outcome("stopped", job.run.label, "not started")
+        return self.outcomes
+
+    # -------------------------------------------------------------------------------------------------- starting
+
+    def _fill(self) -> None:
+        while self._free and not self.stops and (job := self._next()) is not None:
+            self._start(job)
+
+    def _next(self) -> Job | None:
+        """The next job to start. One that another launcher has goes to the back of the queue."""
+        for _ in range(len(self._waiting)):
+            job = self._waiting.popleft()
+            if job.due > time.monotonic():
+                self._waiting.append(job)
+            elif job.run.dir.is_done:
+                self._end(job, Outcome("skipped", job.run.label))
+            elif job.run.dir.is_busy:
+                self._defer(job)
+            elif job.elsewhere and (error := self._failed_elsewhere(job)) is not None:
+                # the other launcher may try it again: wait until there is nothing else to do
+                if self._workers or any(not j.elsewhere for j in self._waiting):
+                    self._defer(job)
+                else:
+                    self._end(job, Outcome("failed", job.run.label, error))
+            else:
+                return job
+        return None
+
+    def _defer(self, job: Job) -> None:
+        if not job.elsewhere:
+            job.elsewhere = True
+            self.view.note(f"{job.run.label} is being trained by another launcher: left to it")
+        job.due = time.monotonic() + ELSEWHERE
+        self._waiting.append(job)
+
+    def _failed_elsewhere(self, job: Job) -> str | None:
+        status = job.run.dir.read_status()
+        if status is None or status.state != "failed" or status.heartbeat < self._began:
+            return None
+        return status.error or "failed in another launcher"
+
+    def _start(self, job: Job) -> None:
+        share = self._free.pop()
+        job.attempts += 1
+        status = job.run.dir.read_status()
+        context = multiprocessing.get_context("forkserver")
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=child.main, args=(job.run, share, send), name=job.run.label)
+        try:
+            with _no_main():
+                process.start()
+        except (EOFError, OSError) as error:  # the fork server is gone, or no memory for another process
+            self._free.append(share)
+            self._fail(job, f"its process could not be started: {one_line(error)}", again=True)
+            return
+        finally:
+            send.close()
+        now = time.monotonic()
+        before = status.attempts if status else 0
+        self._workers.append(Worker(job, share, process, receive, now, now, before=before))
+        self.view.started(job.run)
+
+    # -------------------------------------------------------------------------------------------------- watching
+
+    def _wait(self) -> None:
+        """Wait for a report or an end, a tick at most, and take up what came."""
+        if not self._workers:
+            time.sleep(TICK)
+            return
+        reports = [w.report for w in self._workers if not w.reported]
+        wait([*reports, *(w.process.sentinel for w in self._workers)], TICK)
+        for worker in list(self._workers):
+            self._hear(worker)
+            if not worker.process.is_alive():
+                self._hear(worker)
+                worker.report.close()
+                worker.process.join()
+                self._workers.remove(worker)
+                self._free.append(worker.share)
+                self._judge(worker)
+
+    def _hear(self, worker: Worker) -> None:
+        if worker.reported or not worker.report.poll():
+            return
+        worker.reported = time.monotonic()
+        with contextlib.suppress(EOFError, OSError):  # it died; or it was killed in the middle of a word
+            worker.outcome = worker.report.recv()
+
+    def _look(self) -> None:
+        """Read the folders of the running ones; kill those that hang."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        for worker in self._workers:
+            status = worker.job.run.dir.read_status()
+            if status is not None and status.pid == worker.process.pid:
+                if worker.status is None or status.heartbeat != worker.status.heartbeat:
+                    worker.changed = now
+                worker.status = status
+            if worker.doomed is not None:
+                worker.kill()
+            elif worker.outcome is not None:
+                if now - worker.reported > EXIT_GRACE:
+                    worker.kill()
+            elif self.heartbeat_limit is not None and now - worker.changed > self.heartbeat_limit:
+                worker.doomed = (
+                    f"no heartbeat for {self.heartbeat_limit:g} s (hydra.launcher.heartbeat_limit): killed;"
+                    " what it was doing is in its log"
+                )
+                worker.signal(child.STACKS)  # killed at the next look
+        self.view.tick(self._workers, len(self._waiting), len(self.shares))
+
+    # ---------------------------------------------------------------------------------------------------- ending
+
+    def _judge(self, worker: Worker) -> None:
+        """Decide what the end of a process means for its run."""
+        job, outcome, code = worker.job, worker.outcome, worker.process.exitcode
+        if outcome is not None and worker.doomed is None:
+            if outcome.state == "busy":  # another launcher was faster
+                job.attempts -= 1
+                self._defer(job)
+            elif outcome.state == "failed":
+                self._fail(job, outcome.error or "failed", outcome.again)
+            else:
+                self._end(job, outcome, time.monotonic() - worker.born)
+            return
+        worker.kill()  # what it may have left behind, such as workers that load images
+        if self.stops and worker.doomed is None and code in (-signal.SIGTERM, -signal.SIGKILL):
+            self._write(worker, "stopped", None)
+            self._end(job, Outcome("stopped", job.run.label, "killed" if self.stops > 1 else "stopped"))
+            return
+        cause = worker.doomed or _cause(code)
+        self._write(worker, "failed", cause)
+        self._fail(job, cause, again=True)
+
+    def _write(self, worker: Worker, state: str, error: str | None) -> None:
+        """Write the status that a process could not write any more itself."""
+        run = worker.job.run
+        for _ in range(5):
+            try:
+                with run.dir.lock():
+                    status = run.dir.read_status()
+                    if status is None or status.pid != worker.process.pid:  # it died before its first heartbeat
+                        status = status or Status()
+                        status.attempts = worker.before + 1
+                        status.ladder, status.rung, status.seed = run.ladder.name, run.rung.name, run.seed
+                    status.state, status.error, status.eta_s = state, error, None
+                    run.dir.write_status(status)
+                    return
+            except UserError:  # what it left behind is not quite dead yet, or another launcher has taken the run up
+                time.sleep(0.1)
+            except OSError:  # no folder, or a full disk: the dead pid in the old status tells
+                return
+
+    def _fail(self, job: Job, error: str, again: bool) -> None:
+        if again and job.attempts < self.max_attempts and not self.stops:
+            self.view.note(f"{job.run.label} failed, attempt {job.attempts} of {self.max_attempts}: {error}")
+            self._waiting.append(job)
+        else:
+            self._end(job, Outcome("failed", job.run.label, error))
+
+    def _end(self, job: Job, outcome: Outcome, seconds: float | None = None) -> None:
+        self.outcomes[job.run.dir.path] = outcome
+        self.view.ended(job.run, outcome, seconds)
+
+    # -------------------------------------------------------------------------------------------------- stopping
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Count Ctrl-C and SIGTERM instead of dying of them (in the main thread; elsewhere do nothing)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def count(number: int, frame: FrameType | None) -> None:
+            self.stops += 1
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self) -> None:
+        if self.stops == 1:
+            self.view.note(f"stopping: {len(self._workers)} running, which save and stop; Ctrl-C again to kill them")
+            for worker in self._workers:
+                worker.signal(signal.SIGTERM)
+        else:
+            self.view.note("killing what still runs; the last checkpoints stay")
+            for worker in self._workers:
+                worker.kill()
+
+
+def _cause(code: int | None) -> str:
+    """The end of a process that left no word, in one line."""
+    if code is None or code >= 0:
+        return f"its process ended with code {code} without a word"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"killed by signal {-code}, {name}{hint}"

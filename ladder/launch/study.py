@@ -1,0 +1,47 @@
+"""Owns `runs/STUDY/study.json`: which runs a study was asked for, so that a status can tell what is still to come."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ladder.errors import UserError
+from ladder.rundir import FORMAT, read_json, write_atomic
+
+FILE = "study.json"
+
+
+def remember(study: Path, command: str, labels: Iterable[str]) -> None:
+    """Note that `command` asks for the runs `labels` of the folder `study`; the same command replaces its last note.
+
+    Raises UserError where the folder can't be written.
+    """
+    try:
+        study.mkdir(parents=True, exist_ok=True)
+        with open(study / ".study.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two launchers at once: neither loses the other's note
+            launches = _launches(study)
+            note = {"launched": time.time(), "runs": list(labels)}
+            content = {"format": FORMAT, "launches": {**launches, command: note}}
+            write_atomic(study / FILE, json.dumps(content, indent=1))
+    except OSError as error:
+        raise UserError(
+            f"can't write the study folder {study}: {error.strerror}; set runs_dir to a writable folder"
+        ) from None
+
+
+def planned(study: Path) -> list[str]:
+    """The runs that a study was asked for, in the order of asking; none where no launcher noted any."""
+    labels: dict[str, None] = {}
+    for note in _launches(study).values():
+        runs = note.get("runs") if isinstance(note, dict) else None
+        labels.update(dict.fromkeys(str(label) for label in runs or []))
+    return list(labels)
+
+
+def _launches(study: Path) -> dict[str, object]:
+    launches = (read_json(study / FILE) or {}).get("launches")
+    return launches if isinstance(launches, dict) else {}

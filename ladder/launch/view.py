@@ -1,0 +1,156 @@
+"""Owns what a sweep shows: a live table in a terminal, plain lines elsewhere, and at the end every failure."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ladder.launch.child import LOG
+from ladder.progress import duration
+from ladder.resolve import Run
+from ladder.train import Outcome
+
+if TYPE_CHECKING:
+    from ladder.launch.pool import Worker
+
+REFRESH = 4  # a second
+NEWS = 60.0  # seconds between lines about the whole sweep, where there is no terminal
+
+
+class View:
+    """Tells of one sweep. A context manager: the terminal is given back at its end."""
+
+    def __init__(self, study: str, total: int, skipped: int, terminal: bool | None = None) -> None:
+        self.study, self.total = study, total
+        self.counts = Counter({"skipped": skipped} if skipped else {})
+        self.seconds: list[float] = []  # of the runs done here
+        self._terminal = sys.stdout.isatty() if terminal is None else terminal
+        self._live: Any = None
+        self._console: Any = None
+        self._news = time.monotonic()
+
+    def __enter__(self) -> View:
+        """Take the terminal, if there is one."""
+        if self._terminal:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._console = Console(highlight=False)
+            self._live = Live(console=self._console, refresh_per_second=REFRESH, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    # -------------------------------------------------------------------------------------------------- what came
+
+    def note(self, text: str) -> None:
+        """Say something once, above the live table."""
+        if self._live is not None:
+            self._console.print(text, markup=False)
+        else:
+            print(text, flush=True)
+
+    def started(self, run: Run) -> None:
+        """A run's process has started."""
+        if self._live is None:
+            self.note(f"{self._counter()} started {run.label}")
+
+    def ended(self, run: Run, outcome: Outcome, seconds: float | None) -> None:
+        """A run has its outcome. `seconds`: how long its process lived."""
+        self.counts[outcome.state] += 1
+        took = ""
+        if seconds is not None:
+            took = f"  {duration(seconds)}"
+            if outcome.state == "done":
+                self.seconds.append(seconds)
+        if outcome.state == "done":
+            status = run.dir.read_status()
+            what = f"top-1 {status.top1:.2f}" if status is not None and status.top1 is not None else ""
+        else:
+            what = outcome.error or ""
+        if self._live is not None and outcome.state in ("done", "skipped"):
+            return  # the table counts it
+        self.note(f"{self._counter()} {outcome.state:7} {run.label}  {what}{took}".rstrip())
+
+    def tick(self, workers: Sequence[Worker], waiting: int, width: int) -> None:
+        """Show the runs that are running; `width` could at a time."""
+        left = self.left(workers, waiting, width)
+        if self._live is not None:
+            self._live.update(self._table(workers, waiting, left))
+        elif workers and time.monotonic() - self._news > NEWS:
+            self._news = time.monotonic()
+            rows = [f"{_name(w.job.run)} {w.status.epoch}/{w.status.epochs}" for w in workers if w.status]
+            self.note(f"{self._counter()} running {', '.join(rows) or 'none yet'}{_about(left)}")
+
+    def left(self, workers: Sequence[Worker], waiting: int, width: int) -> float | None:
+        """Seconds until the sweep is done, if runs to come take as long as those that were; None: unknown."""
+        etas = [w.status.eta_s for w in workers if w.status is not None and w.status.eta_s is not None]
+        ages = [time.monotonic() - w.born for w in workers]
+        spans = self.seconds or [eta + age for eta, age in zip(etas, ages, strict=False)]
+        if not spans:
+            return None
+        each = sum(spans) / len(spans)
+        running = sum(etas) + each * (len(workers) - len(etas))
+        return max([*etas, (running + each * waiting) / max(min(width, len(workers) + waiting), 1)])
+
+    def _counter(self) -> str:
+        ended = sum(self.counts.values())
+        return f"[{ended:{len(str(self.total))}}/{self.total}]"
+
+    def _table(self, workers: Sequence[Worker], waiting: int, left: float | None) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        parts = [f"{self.counts[s]} {s}" for s in ("done", "skipped", "failed", "stopped") if self.counts[s]]
+        parts += [f"{len(workers)} running", f"{waiting} to come"]
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("run", no_wrap=True)
+        for name in ("epoch", "top-1", "images/s", "left"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for worker in workers:
+            run, status = worker.job.run, worker.status
+            name = _name(run)
+            if status is None:
+                table.add_row(name, "starting", "", "", "")
+                continue
+            done = status.step / status.steps * status.epochs if status.steps else status.epoch
+            table.add_row(
+                name,
+                f"{done:.1f}/{status.epochs}",
+                "" if status.top1 is None else f"{status.top1:.2f}",
+                "" if status.images_per_s is None else f"{status.images_per_s:,.0f}",
+                "" if status.eta_s is None else duration(status.eta_s),
+            )
+        return Group(Text(f"{self.study}: {', '.join(parts)}{_about(left)}", style="bold"), table)
+
+
+def _name(run: Run) -> str:
+    return f"{run.rung.name} s{run.seed}"
+
+
+def _about(left: float | None) -> str:
+    return "" if left is None else f"; about {duration(left)} left"
+
+
+def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
+    """The last words on a sweep: how many ended how, and each failure with its cause and its log."""
+    counts = Counter(o.state for o in outcomes.values())
+    lines = [
+        f"{study}: " + ", ".join(f"{counts[s]} {s}" for s in ("done", "skipped", "stopped", "failed") if counts[s])
+    ]
+    for folder, outcome in outcomes.items():
+        if outcome.state == "failed":
+            lines += [f"  failed {outcome.label}: {outcome.error}", f"         log: {folder / LOG}"]
+    if counts["failed"] or counts["stopped"]:
+        lines.append(f"To go on, type the same again ({again}): what is done is skipped, what was cut off is resumed.")
+    return "\n".join(lines)
