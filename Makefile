@@ -60,8 +60,8 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP) ## train every rung of a small ladder, then its table and its chart (about 5 minutes on 2 cores)
 	@$(BIN)/python -m ladder.train experiment=demo
-	@$(BIN)/python -m analysis.figures runs/demo
 	@$(BIN)/python -m analysis.table runs/demo
+	@$(BIN)/python -m analysis.figures runs/demo
 
 # --- Working on it ----------------------------------------------------------------------------------------------
 
