@@ -5,10 +5,11 @@ timm takes seconds to import, and half of our commands (tables, charts, status) 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -48,3 +49,19 @@ def when_timm_is_imported(then: Callable[[], object]) -> None:
         then()
     else:
         sys.meta_path.insert(0, _AfterTimm(then))
+
+
+@contextlib.contextmanager
+def without_wandb() -> Iterator[None]:
+    """Within the block, `import wandb` fails: timm imports it (for a helper of its own train.py) and then does without.
+
+    For processes of ours that train: they import W&B when tracking begins, in its thread, or never.
+    """
+    absent = "wandb" not in sys.modules
+    if absent:
+        sys.modules["wandb"] = None  # type: ignore[assignment]  # Python's own way to block an import
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["wandb"]

@@ -7,6 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None where there is none. A broken one falls back to the one before.
+def load(
+    folder: Path, map_location: str | torch.device = "cpu", warn: Callable[[str], None] = warnings.warn
+) -> dict[str, Any] | None:
+    """The newest whole checkpoint, or None where there is none. A broken one falls back to the one before, with `warn`.
 
     Raises UserError for a file that asks to run code, naming what it asks for, and where files lie there but none
     can be read.
@@ -51,7 +54,7 @@ def load(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, An
         try:
             return read(path, map_location)
         except OSError as error:
-            warnings.warn(f"checkpoint {path} is broken ({one_line(error)}): trying the one before", stacklevel=2)
+            warn(f"checkpoint {path} is broken ({one_line(error)}): trying the one before")
     if found:
         raise UserError(f"no checkpoint in {folder} can be read: remove that folder to start the run again")
     return None

@@ -31,6 +31,14 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Every rank's `values`, stacked along a new first dimension."""
+        if self.world == 1:
+            return values[None]
+        parts = [torch.empty_like(values) for _ in range(self.world)]
+        dist.all_gather(parts, values)
+        return torch.stack(parts)
+
     def any(self, flag: bool) -> bool:
         """True on every rank if it is true on one."""
         if self.world == 1:

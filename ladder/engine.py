@@ -149,7 +149,7 @@ class Engine:
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
             "history": self.history,
             "best": self.best,
-            "sums": self.sums,
+            "sums": self.ranks.gather(self.sums),
             "train_seconds": self.train_seconds,
             "elapsed": self.elapsed + time.monotonic() - self._begun,
             "wandb_id": self.wandb_id,
@@ -157,7 +157,7 @@ class Engine:
 
     def restore(self) -> bool:
         """Take up the newest checkpoint; False where there is none."""
-        state = checkpoint.load(self.folder.checkpoints, self.device)
+        state = checkpoint.load(self.folder.checkpoints, self.device, self.log.warning)
         if state is None:
             return False
         if state["config_hash"] != self.run.config_hash:
@@ -170,7 +170,11 @@ class Engine:
             self.ema.module.load_state_dict(state["ema"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history, self.best = state["history"], state["best"]
-        self.sums.copy_(state["sums"])
+        sums = state["sums"]  # a row a rank; another number of ranks than before: the total goes to the first
+        if len(sums) == self.ranks.world:
+            self.sums.copy_(sums[self.ranks.rank])
+        elif self.ranks.is_main:
+            self.sums.copy_(sums.sum(0))
         self.train_seconds, self.elapsed = state["train_seconds"], state["elapsed"]
         self.wandb_id = state["wandb_id"]
         return True
@@ -178,8 +182,9 @@ class Engine:
     def save(self) -> None:
         """Write a checkpoint, unless the weights may hold what a bad step left."""
         self._check_finite()
+        state = self.state()  # on every rank: it gathers
         if self.ranks.is_main:
-            checkpoint.save(self.folder.checkpoints, self.state())
+            checkpoint.save(self.folder.checkpoints, state)
         self._saved = time.monotonic()
 
     # ------------------------------------------------------------------------------------------------- the loop
@@ -199,6 +204,8 @@ class Engine:
             log("learning rate %g for a batch of %d", optim.applied_lr(self.recipe), self.recipe.batch_size)
             if resumed:
                 self.folder.write_metrics(self.history)
+            if self.recipe.warmup_epochs >= self.recipe.epochs:
+                self.log.warning("the run ends within its warm-up of %g epochs", self.recipe.warmup_epochs)
         tracker = bar = None
         try:
             if self.ranks.is_main:

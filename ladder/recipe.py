@@ -75,8 +75,6 @@ class Recipe:
                 good = False
             if not good:
                 raise UserError(f"recipe.{name}={value}; allowed: {allowed}")
-        if self.warmup_epochs > self.epochs:
-            raise UserError(f"recipe.warmup_epochs={self.warmup_epochs}; allowed: 0 to recipe.epochs={self.epochs}")
         if self.schedule == "piecewise" and self.warmup_epochs:
             raise UserError(
                 f"recipe.warmup_epochs={self.warmup_epochs}; allowed: 0 with recipe.schedule=piecewise, "

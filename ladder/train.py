@@ -10,6 +10,7 @@ A run that is done is skipped, one that was cut off goes on where it was. Exit c
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from ladder._timm_hook import without_wandb
 from ladder.errors import UserError, one_line, run_cli, unknown
 
 STOPPED = 75  # exit code; EX_TEMPFAIL: try again later
@@ -85,7 +87,8 @@ def execute(run: Any) -> Outcome:
 
     Raises UserError only where the folder can't be used at all (unwritable, another process in it, another format).
     """
-    from ladder.session import train_run
+    with without_wandb():
+        from ladder.session import train_run
 
     stop = StopFlag()
     with stop.installed():
@@ -157,6 +160,8 @@ def main() -> int:
     from ladder.paths import conf_dir
 
     register_schema()
+    if sys.version_info >= (3, 14):  # its argparse refuses the lazy help text of Hydra 1.3
+        argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
     # Hydra would print its own errors, on many lines; told that the user wants tracebacks, it hands them over
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"

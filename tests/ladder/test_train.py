@@ -1,0 +1,231 @@
+"""One run, end to end: what it leaves behind, that it repeats itself, that it can be cut anywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import assert_equal, config, final_state, kill, run_of, start, train, wait, wait_for
+
+import ladder
+from ladder.errors import UserError
+from ladder.rundir import RunDir
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory):
+    """A finished run of the top rung."""
+    run = run_of(tmp_path_factory.mktemp("runs"), "rung=12", "recipe.mixup=0.2")
+    assert train(run).state == "done"
+    return run
+
+
+def test_a_run_leaves_the_folder_of_the_contract(done) -> None:
+    folder: RunDir = done.dir
+    names = {str(p.relative_to(folder.path)) for p in folder.path.rglob("*") if p.is_file()} - {".lock"}
+    assert names == {
+        "config.yaml",
+        "status.json",
+        "metrics.csv",
+        "result.json",
+        "train.log",
+        "model.safetensors",
+        "checkpoints/last.pt",
+    }
+    result = json.loads((folder.path / "result.json").read_text())
+    rows = list(csv.DictReader((folder.path / "metrics.csv").open()))
+    assert [int(r["epoch"]) for r in rows] == [1, 2]
+    assert result["final"]["top1"] == float(rows[-1]["top1"])
+    assert result["best"]["top1"] == max(float(r["top1"]) for r in rows)
+    assert (result["rung"], result["rung_index"], result["seed"]) == ("separate_downsampling", 12, 0)
+    assert result["params"] == sum(p.numel() for p in ladder.load_model(folder.path).parameters())
+    status = folder.read_status()
+    assert status is not None
+    assert (status.state, status.epoch, status.error) == ("done", 2, None)
+
+
+def test_the_exported_network_gives_the_reported_accuracy(done) -> None:
+    from ladder.data import open_data
+
+    model = ladder.load_model(done.dir.path)
+    data = open_data(done.data, done.recipe, seed=0, micro_batch=64, device=torch.device("cpu"))
+    right = total = 0
+    with torch.no_grad():
+        for images, labels in data.eval_batches():
+            right += int((model(images).argmax(1) == labels).sum())
+            total += len(labels)
+    result = json.loads((done.dir.path / "result.json").read_text())
+    assert total == result["eval_size"]
+    assert 100 * right / total == pytest.approx(result["final"]["top1"], abs=1e-9)
+
+
+def test_a_done_run_is_skipped_untouched(done) -> None:
+    before = {p: p.stat().st_mtime_ns for p in done.dir.path.rglob("*")}
+    assert train(done).state == "skipped"
+    assert {p: p.stat().st_mtime_ns for p in done.dir.path.rglob("*")} == before
+
+
+def test_same_seed_same_bits_other_seed_others(done, tmp_path: Path) -> None:
+    again = run_of(tmp_path, "rung=12", "recipe.mixup=0.2")
+    train(again)
+    assert_equal(final_state(again), final_state(done))
+    other = run_of(tmp_path, "rung=12", "recipe.mixup=0.2", "seed=1")
+    train(other)
+    ours, theirs = final_state(other)["model"], final_state(done)["model"]
+    assert not all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_the_network_learns(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=12", "recipe.epochs=6", "spec.widths=[8,16,16,32]")
+    train(run)
+    rows = list(csv.DictReader((run.dir.path / "metrics.csv").open()))
+    assert float(rows[-1]["top1"]) > 60  # chance is 10
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+LONG = ("recipe.epochs=4", "recipe.mixup=0.2", "recipe.ema_decay=0.9", "recipe.drop_path=0.2", "engine.save_every=0.05")
+
+
+def survives_kills(tmp_path: Path, kills: int, ranks: int, seed: int) -> None:
+    """Kill a run `kills` times at random moments; its end must equal that of an undisturbed one."""
+    undisturbed, disturbed = (run_of(tmp_path / name, "rung=8", *LONG) for name in ("one", "other"))
+    begun = time.monotonic()
+    assert wait(start(undisturbed, tmp_path, ranks)) == [0] * ranks
+    took = time.monotonic() - begun
+    draw = random.Random(seed)
+    for _ in range(kills):
+        children = start(disturbed, tmp_path, ranks)
+        end = time.monotonic() + draw.uniform(0.1, 0.6) * took
+        while time.monotonic() < end and all(c.is_alive() for c in children):
+            time.sleep(0.002)
+        kill(children)
+        wait(children)
+        if disturbed.dir.is_done:
+            break
+    assert wait(start(disturbed, tmp_path, ranks)) == [0] * ranks
+    assert_equal(final_state(disturbed), final_state(undisturbed))
+    rows = list(csv.DictReader((disturbed.dir.path / "metrics.csv").open()))
+    assert [int(r["epoch"]) for r in rows] == [1, 2, 3, 4]
+
+
+def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+    survives_kills(tmp_path, kills=4, ranks=1, seed=0)
+
+
+def test_two_ranks_killed_and_resumed_equal_undisturbed(tmp_path: Path) -> None:
+    survives_kills(tmp_path, kills=1, ranks=2, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_twenty_kills(tmp_path: Path, ranks: int) -> None:
+    survives_kills(tmp_path, kills=20, ranks=ranks, seed=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_saves_and_stops_with_its_own_code(tmp_path: Path, number: int) -> None:
+    run = run_of(tmp_path, "rung=8", "recipe.epochs=50")
+    children = start(run, tmp_path)
+    wait_for(lambda: (s := run.dir.read_status()) is not None and s.step > 0)
+    asked = time.monotonic()
+    kill(children, number)
+    assert wait(children, 20) == [75]
+    assert time.monotonic() - asked < 10
+    status = run.dir.read_status()
+    assert status is not None
+    assert (status.state, status.error) == ("stopped", None)
+    state = final_state(run)
+    assert (state["epoch"], state["step"]) != (0, 0)
+    assert "same command" in (tmp_path / "output.txt").read_text()
+
+
+def test_not_finite_stops_before_the_update_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=8", "recipe.lr=1e30", "recipe.warmup_epochs=0", "engine.save_every=0")
+    outcome = train(run)
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert "not finite at step" in outcome.error
+    status = run.dir.read_status()
+    assert status is not None
+    assert status.state == "failed"
+    state = final_state(run)
+    assert all(torch.isfinite(v).all() for v in state["model"].values())
+    assert not run.dir.is_done
+
+
+def test_two_processes_on_one_folder(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=8", "recipe.epochs=50")
+    children = start(run, tmp_path)
+    try:
+        wait_for(lambda: (s := run.dir.read_status()) is not None and s.step > 0)
+        with pytest.raises(UserError, match="another process"):
+            train(run)
+    finally:
+        kill(children)
+        wait(children)
+
+
+@pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (1, 2), (2, 2)])
+def test_ranks_and_accumulation_share_one_batch(tmp_path: Path, ranks: int, accumulate: int) -> None:
+    plain = ("rung=12", "recipe.epochs=1", "recipe.crop=none", "recipe.optimizer=sgd", "recipe.lr=0.1", "recipe.weight_decay=0", "recipe.warmup_epochs=0")
+    alone = run_of(tmp_path / "alone", *plain)
+    train(alone)
+    shared = run_of(tmp_path / "shared", *plain, f"engine.accumulate={accumulate}")
+    assert wait(start(shared, tmp_path, ranks)) == [0] * ranks
+    one, other = final_state(alone), final_state(shared)
+    for key, value in one["model"].items():
+        torch.testing.assert_close(other["model"][key], value, rtol=1e-3, atol=1e-5)
+    for key in ("train_loss", "eval_loss", "top1"):
+        assert other["history"][0][key] == pytest.approx(one["history"][0][key], rel=1e-3)
+
+
+def test_options_of_the_engine_train(tmp_path: Path) -> None:
+    for name, options in {
+        "bf16": ["engine.precision=bf16", "engine.channels_last=true"],
+        "memory": ["engine.checkpoint_activations=true", "recipe.clip_grad=1.0", "recipe.layer_decay=0.8"],
+    }.items():
+        run = run_of(tmp_path / name, "rung=12", *options)
+        assert train(run).state == "done", run.dir.read_status()
+
+
+def test_checkpointed_activations_and_layout_do_not_change_the_result(done, tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=12", "recipe.mixup=0.2", "engine.checkpoint_activations=true")
+    assert run.config_hash == done.config_hash
+    train(run)
+    for key, value in final_state(done)["model"].items():
+        torch.testing.assert_close(final_state(run)["model"][key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_disabled_wandb_is_not_imported(tmp_path: Path) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from tiny import run_of, train; from pathlib import Path\n"
+        "train(run_of(Path(sys.argv[1]), 'rung=0', 'recipe.epochs=1'))\n"
+        "print('wandb' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        
+        env={**__import__("os").environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert said.stdout.split()[-1] == "False"
+
+
+def test_config_is_the_run(done) -> None:
+    from omegaconf import OmegaConf
+
+    written = OmegaConf.to_container(OmegaConf.load(done.dir.path / "config.yaml"))
+    assert written == done.config
+    assert written["spec"]["kernel_size"] == 7
+    assert config("rung=12").recipe.name == "digits"

@@ -1,0 +1,111 @@
+"""Owns what tests of launchers share: real sweeps in real processes, of networks that train in a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+TINY = (
+    "ladder=convnext_32",
+    "data=digits",
+    "data.image_size=16",
+    "spec.depths=[1,1,1,1]",
+    "spec.widths=[4,4,8,8]",
+    "recipe.epochs=2",
+    "wandb.mode=disabled",
+    "device=cpu",
+    "study=tiny",
+    "hydra.launcher.n_jobs=2",
+    "hydra.launcher.preload=[ladder_faults]",
+)
+RUNGS = ("resnet", "patchify_stem", "kernel_7", "separate_downsampling")
+
+
+@dataclass
+class Sweep:
+    """A launcher process over one folder of runs."""
+
+    root: Path
+    faults: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def study(self) -> Path:
+        """The folder of the study."""
+        return self.root / "runs" / "tiny"
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        """Launch, and go on."""
+        self.root.mkdir(exist_ok=True)
+        self.write_faults()
+        paths = [str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "LADDER_FAULTS": str(self.root / "faults.txt"),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "ladder.train", "-m", *TINY, f"runs_dir={self.root / 'runs'}", *overrides]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.root
+        )
+
+    def write_faults(self) -> None:
+        """Let the rungs of `faults` fail from now on."""
+        (self.root / "faults.txt").write_text("".join(f"{rung} {kind}\n" for rung, kind in self.faults.items()))
+
+    def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
+        """Launch, and wait for the end."""
+        return finish(self.start(*overrides))
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        """What the folders say, by rung (and seed, where it isn't 0)."""
+        found = {}
+        for path in sorted(self.study.glob("*/status.json")):
+            status = json.loads(path.read_text())
+            found[status["rung"] + (f"-{status['seed']}" if status["seed"] else "")] = status
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """What each run came to, without what only measures time; by the name of its folder."""
+        results = {path.parent.name: json.loads(path.read_text()) for path in self.study.glob("*/result.json")}
+        return {name: (r["final"], r["best"], r["params"], r["steps"]) for name, r in sorted(results.items())}
+
+    def wait_for(self, condition: Callable[[dict[str, dict[str, Any]]], bool], seconds: float = 120) -> None:
+        """Poll the folders until `condition(statuses)`."""
+        end = time.monotonic() + seconds
+        while not condition(self.statuses()):
+            assert time.monotonic() < end, f"waited too long: {self.statuses()}"
+            time.sleep(0.05)
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    """Wait for a launcher; what it printed."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def started(out: str) -> list[str]:
+    """The rungs whose processes a launcher says it started, sorted."""
+    return sorted(re.findall(r"started (\w+)-s\d+-", out))
+
+
+def is_alive(pid: int) -> bool:
+    """True while there is such a process (a zombie that nobody has waited for doesn't count)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
