@@ -57,15 +57,19 @@ def init_weights(module: nn.Module, how: str) -> None:
 
 
 @contextlib.contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+def _spare_statistics(block: nn.Module) -> Iterator[None]:
+    """Let the batch norms of a block write into copies of their running statistics."""
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     try:
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
 
 
 def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
@@ -78,6 +82,6 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
         return cast(Tensor, checkpoint(block, x, use_reentrant=False))
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return contextlib.nullcontext(), _frozen_statistics(block)
+        return contextlib.nullcontext(), _spare_statistics(block)
 
     return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=contexts))
