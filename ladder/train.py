@@ -77,9 +77,10 @@ class StopFlag:
 
 def prepare(cfg: Any) -> Any:
     """The run that a composed config describes. Raises UserError."""
-    from ladder.resolve import resolve
+    with without_wandb():
+        from ladder.resolve import resolve
 
-    return resolve(cfg)
+        return resolve(cfg)
 
 
 def execute(run: Any) -> Outcome:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 
 from ladder import checkpoint
 from ladder.paths import conf_dir
-from ladder.resolve import Run, resolve
-from ladder.train import Outcome, execute, register_schema
+from ladder.resolve import Run
+from ladder.train import Outcome, execute, prepare, register_schema
 
 TINY = (
     "ladder=convnext_32",
@@ -44,7 +44,7 @@ def config(*overrides: str) -> DictConfig:
 
 def run_of(runs_dir: Path, *overrides: str) -> Run:
     """A resolved tiny run."""
-    return resolve(config(f"runs_dir={runs_dir}", *overrides))
+    return prepare(config(f"runs_dir={runs_dir}", *overrides))
 
 
 def train(run: Run) -> Outcome:
