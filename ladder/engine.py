@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ladder import checkpoint, optim
+from ladder.cost import measure_cost
 from ladder.data import open_data
 from ladder.distributed import Ranks
 from ladder.errors import UserError
@@ -230,7 +231,9 @@ class Engine:
         summary = self._summary()
         if tracker is not None:
             final = {f"final/{k}": v for k, v in summary["final"].items() if v is not None}
-            tracker.finish(0, {**final, "best/top1": summary["best"]["top1"], "wall_s": summary["wall_s"]})
+            cost = measure_cost(self.model, self.run.data.image_size)
+            best = {"best/top1": summary["best"]["top1"], "wall_s": summary["wall_s"]}
+            tracker.finish(0, {**final, **best, "params": cost.params, "macs": cost.macs})
         return summary
 
     def _train_epoch(self, bar: Bar | None) -> None:

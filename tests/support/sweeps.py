@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ladder import train
+
 HERE = Path(__file__).parent
+FAULTS = Path(tempfile.mkdtemp(prefix="ladder-faults-")) / "faults.txt"  # one: the fork server knows its name
 TINY = (
     "ladder=convnext_32",
     "data=digits",
@@ -31,6 +37,15 @@ RUNGS = ("resnet", "patchify_stem", "kernel_7", "separate_downsampling")
 
 
 @dataclass
+class Ended:
+    """How a launcher ended."""
+
+    code: int
+    out: str
+    err: str = ""
+
+
+@dataclass
 class Sweep:
     """A launcher process over one folder of runs."""
 
@@ -42,29 +57,53 @@ class Sweep:
         """The folder of the study."""
         return self.root / "runs" / "tiny"
 
+    def command(self, *overrides: str) -> list[str]:
+        """The arguments of `python -m ladder.train`."""
+        return ["-m", *TINY, f"runs_dir={self.root / 'runs'}", *overrides]
+
     def start(self, *overrides: str) -> subprocess.Popen[str]:
-        """Launch, and go on."""
-        self.root.mkdir(exist_ok=True)
+        """Launch in a process of its own, and go on."""
+        with self.surroundings():
+            command = [sys.executable, "-m", "ladder.train", *self.command(*overrides)]
+            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *overrides: str) -> Ended:
+        """Launch in this process, whose fork server all such sweeps share, and wait for the end."""
+        output = io.StringIO()
+        train.OUTCOMES.clear()
+        with self.surroundings(), contextlib.redirect_stdout(output):
+            before, sys.argv = sys.argv, ["ladder.train", *self.command(*overrides)]
+            try:
+                code = train.main()
+            finally:
+                sys.argv = before
+        return Ended(code, output.getvalue())
+
+    @contextlib.contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """The environment of a launcher, with the rungs of `faults` failing."""
         self.write_faults()
         paths = [str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
+        changed = {
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "LADDER_FAULTS": str(self.root / "faults.txt"),
+            "LADDER_FAULTS": str(FAULTS),
             "OMP_NUM_THREADS": "1",
+            "HYDRA_FULL_ERROR": "",
         }
-        command = [sys.executable, "-m", "ladder.train", "-m", *TINY, f"runs_dir={self.root / 'runs'}", *overrides]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.root
-        )
+        before = {name: os.environ.get(name) for name in changed}
+        os.environ.update(changed)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     def write_faults(self) -> None:
-        """Let the rungs of `faults` fail from now on."""
-        (self.root / "faults.txt").write_text("".join(f"{rung} {kind}\n" for rung, kind in self.faults.items()))
-
-    def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
-        """Launch, and wait for the end."""
-        return finish(self.start(*overrides))
+        """Let the rungs of `faults` fail from now on, and no others."""
+        FAULTS.write_text("".join(f"{rung} {kind}\n" for rung, kind in self.faults.items()))
 
     def statuses(self) -> dict[str, dict[str, Any]]:
         """What the folders say, by rung (and seed, where it isn't 0)."""
@@ -87,13 +126,13 @@ class Sweep:
             time.sleep(0.05)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
-    """Wait for a launcher; what it printed."""
+def finish(process: subprocess.Popen[str], seconds: float = 240) -> Ended:
+    """Wait for a launcher; kill it if that takes too long."""
     try:
         out, err = process.communicate(timeout=seconds)
     finally:
         process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return Ended(process.returncode, out, err)
 
 
 def started(out: str) -> list[str]:
