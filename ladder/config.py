@@ -39,7 +39,7 @@ class EngineConfig:
 
     precision: str = "float32"  # float32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step
-    channels_last: bool = False
+    channels_last: bool = True  # memory layout: faster on CPUs and GPUs alike, equal but for the last bits
     compile: bool = False
     checkpoint_activations: bool = False
     fused_optimizer: bool | None = None  # null: where torch has it

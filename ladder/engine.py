@@ -40,8 +40,9 @@ class NotFinite(UserError):
 class Engine:
     """Trains one run on the ranks it is given. `fit` does it all; everything else is a step of it."""
 
-    def __init__(self, run: Run, ranks: Ranks, log: logging.Logger, stop: Callable[[], bool], attempts: int) -> None:
-        self.run, self.ranks, self.log, self._stop_asked = run, ranks, log, stop
+    def __init__(self, run: Run, ranks: Ranks, stop: Callable[[], bool]) -> None:
+        self.run, self.ranks, self._stop_asked = run, ranks, stop
+        self.log = logging.getLogger(__name__)
         self.recipe, self.options, self.device = run.recipe, run.engine, ranks.device
         self.folder = run.dir
         self._configure_torch()
@@ -75,7 +76,6 @@ class Engine:
         self.wandb_id = new_id()
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)  # first step that was not finite
         self.status = Status(
-            attempts=attempts,
             started=time.time(),
             epochs=self.recipe.epochs,
             steps=self.recipe.epochs * self.steps_per_epoch,
@@ -190,19 +190,20 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------- the loop
 
-    def fit(self) -> dict[str, Any]:
-        """Train to the last epoch; returns what training has to say for `result.json`.
+    def fit(self, log: logging.Logger) -> dict[str, Any]:
+        """Train to the last epoch, telling `log`; returns what training has to say for `result.json`.
 
         Raises:
             Stopped: asked to stop; saved.
             NotFinite: NaN or infinity; the checkpoint before stays.
             OSError: the disk is full; the older checkpoint stays.
         """
+        self.log = log
         resumed = self.restore()
-        log, info = self.log.info, self.data.info
         if self.ranks.is_main:
-            log("resumed at epoch %d, step %d", self.epoch + 1, self.step) if resumed else log("started")
-            log("learning rate %g for a batch of %d", optim.applied_lr(self.recipe), self.recipe.batch_size)
+            if resumed:
+                log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
+            log.info("learning rate %g for a batch of %d", optim.applied_lr(self.recipe), self.recipe.batch_size)
             if resumed:
                 self.folder.write_metrics(self.history)
             if self.recipe.warmup_epochs >= self.recipe.epochs:
@@ -211,7 +212,7 @@ class Engine:
         try:
             if self.ranks.is_main:
                 tracker = Tracker(self.run, self.wandb_id, self.log.warning)
-                title = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed} on {info.name} ({self.device})"
+                title = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed} on {self.data.info.name} ({self.device})"
                 bar = Bar(title, self.recipe.epochs, self.steps_per_epoch)
             self._heartbeat(durable=True)
             while self.epoch < self.recipe.epochs:

@@ -38,30 +38,40 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
         return Outcome("skipped", run.label)
     ranks = join(run.device)
     try:
+        # a mistake in a run that has no folder yet is told before anything is written
+        engine = None if folder.path.exists() else _try_build(run, ranks, stop)
         if not ranks.is_main:
-            return _train(run, ranks, stop)
+            return _train(run, ranks, stop, engine)
         folder.create()
         with folder.lock():
-            return _train(run, ranks, stop)
+            return _train(run, ranks, stop, engine)
     finally:
         ranks.close()
 
 
-def _train(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Outcome:
+def _try_build(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Engine | None:
+    try:
+        return Engine(run, ranks, stop)
+    except UserError:
+        raise
+    except Exception:  # comes again where it is written down
+        return None
+
+
+def _train(run: Run, ranks: Ranks, stop: Callable[[], bool], engine: Engine | None) -> Outcome:
     folder = run.dir
     before = folder.read_status() or Status()
     status = Status(attempts=before.attempts + 1, ladder=run.ladder.name, rung=run.rung.name, seed=run.seed)
     log = open_log(folder.path / "train.log" if ranks.is_main else Path(os.devnull), run.label)
-    engine = None
     try:
         if ranks.is_main:
             from omegaconf import OmegaConf
 
             write_atomic(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(run.config))))
         code = git_state()  # now: the code that is loaded, not what the checkout holds when training ends
-        engine = Engine(run, ranks, log, stop, status.attempts)
-        status = engine.status
-        summary = engine.fit()
+        engine = engine or Engine(run, ranks, stop)
+        engine.status.attempts, status = status.attempts, engine.status
+        summary = engine.fit(log)
         if ranks.is_main:
             result = describe(run, engine, code) | summary
             about = {k: result[k] for k in ("ladder", "rung", "seed", "num_classes", "in_chans", "image_size")}

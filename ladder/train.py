@@ -30,7 +30,7 @@ STOPPED = 75  # exit code; EX_TEMPFAIL: try again later
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: done, skipped (was done before), stopped (resumable) or failed."""
+    """How a run ended: done, skipped (was done before), stopped (resumable), failed, or refused (a mistake in it)."""
 
     state: str
     label: str
@@ -40,7 +40,7 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """The process's exit code for this outcome."""
-        return {"failed": 1, "stopped": STOPPED}.get(self.state, 0)
+        return {"failed": 1, "refused": 2, "stopped": STOPPED}.get(self.state, 0)
 
 
 OUTCOMES: list[Outcome] = []  # of the runs that this process answers for; launchers add those of their children
@@ -97,8 +97,12 @@ def execute(run: Any) -> Outcome:
 
 
 def task(cfg: Any) -> Outcome:
-    """Hydra's task function: prepare and execute one config."""
-    outcome = execute(prepare(cfg))
+    """Hydra's task function: prepare and execute one config. A mistake is an outcome: Hydra would add lines of its own."""
+    try:
+        outcome = execute(prepare(cfg))
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        outcome = Outcome("refused", "", one_line(error))
     OUTCOMES.append(outcome)
     return outcome
 
@@ -172,7 +176,7 @@ def main() -> int:
         if wants_traceback:
             raise
         raise explain(error) from error
-    return max((o.exit_code for o in OUTCOMES), key=lambda code: (code == 1, code), default=0)
+    return max((o.exit_code for o in OUTCOMES), key=lambda code: (code == 1, code == 2, code), default=0)
 
 
 def _help() -> str:
