@@ -16,6 +16,7 @@ from ladder.data.order import Floats, Ints
 from ladder.data.randaugment import RandAugment
 from ladder.recipe import Recipe
 
+_PLACES = 2**18  # in the pool of noise
 _ATTEMPTS = 10  # at a box that fits into the image; then the whole image, or no erasing: as torchvision and timm do
 
 
@@ -183,8 +184,8 @@ class Erase:
         values = math.prod(shape)
         if self._prob and self._mode != "const":
             generator = torch.Generator().manual_seed(seed % 2**63)
-            self._pool = torch.randn(max(2**18, 8 * values) + values, generator=generator).to(device)
-            self._span = torch.arange(values, device=device)
+            pool = torch.randn(_PLACES + values, generator=generator).to(device)
+            self._noise = pool.as_strided((_PLACES, values), (1, 1))  # row i: the numbers from place i on
 
     def __call__(self, images: torch.Tensor, uniform: Floats) -> torch.Tensor:
         """images: float32 (B, C, S, S), erased in place; uniform: (B, columns)."""
@@ -198,19 +199,19 @@ class Erase:
         width, height, (y, x, place) = width[chosen], height[chosen], uniform[chosen, -3:].T
         top = np.floor(y * (size - height + 1)).astype(np.int64)
         left = np.floor(x * (size - width + 1)).astype(np.int64)
-        start = (place * (2**18)).astype(np.int64)
+        start = (place * _PLACES).astype(np.int64)
         plan = send(np.stack([chosen, top, top + height, left, left + width, start]), self._device)
         index, top_, bottom, left_, right, place_ = plan
         line = torch.arange(size, device=self._device)
         rows = (line >= top_[:, None]) & (line < bottom[:, None])
         columns = (line >= left_[:, None]) & (line < right[:, None])
         box = rows[:, None, :, None] & columns[:, None, None, :]
-        erased = torch.where(box, self._noise(place_), images.index_select(0, index))
+        erased = torch.where(box, self._filling(place_), images.index_select(0, index))
         return images.index_copy_(0, index, erased)
 
-    def _noise(self, place: torch.Tensor) -> torch.Tensor:
+    def _filling(self, place: torch.Tensor) -> torch.Tensor:
+        """What boxes are filled with, for the noise that begins at `place` (n,): broadcasts to (n, C, S, S)."""
         if self._mode == "const":
             return torch.zeros(1, device=self._device)
-        if self._mode == "rand":
-            return self._pool[place[:, None] + self._span[: self._shape[0]]].view(-1, self._shape[0], 1, 1)
-        return self._pool[place[:, None] + self._span].view(-1, *self._shape)
+        shape = self._shape if self._mode == "pixel" else (self._shape[0], 1, 1)
+        return self._noise[:, : math.prod(shape)].index_select(0, place).view(-1, *shape)

@@ -7,6 +7,7 @@ nothing is computed for images that don't want it, and nothing is read back from
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,42 +47,31 @@ def send(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 def apply(pixels: torch.Tensor, kind: Ints, argument: Floats, fill: Sequence[int], mode: str) -> torch.Tensor:
-    """Do operation `kind[i]` with `argument[i]` on image i of `pixels`, in place; returns `pixels`.
+    """Image i of `pixels` after operation `kind[i]` with `argument[i]`.
 
-    pixels: uint8 (B, C, S, S), C 1 or 3; kind: a number of KINDS or NOTHING, (B,); argument: (B,). `fill` (C values)
-    colours what a geometric operation brings in from outside, `mode` (bicubic, bilinear) is its filter. The results
-    are Pillow's, but for bicubic geometric ones: the slope of torch's cubic is -0.75, that of Pillow's -1, so
+    pixels: uint8 (B, C, S, S), C 1 or 3, not changed; kind: a number of KINDS or NOTHING, (B,); argument: (B,). `fill`
+    (C values) colours what a geometric operation brings in from outside, `mode` (bicubic, bilinear) is its filter. The
+    results are Pillow's, but for bicubic geometric ones: the slope of torch's cubic is -0.75, that of Pillow's -1, so
     Pillow's edges are a little steeper.
     """
-    order = np.flatnonzero(kind >= 0)
-    order = order[np.argsort(kind[order], kind="stable")]
+    if pixels.shape[1] == 1:
+        kind = np.where(kind == NUMBER["Color"], NOTHING, kind)  # gray has no colour to change
+    order = np.argsort(kind, kind="stable")
+    index = send(np.stack([order, np.argsort(order)]), pixels.device)
     kind, argument = kind[order], argument[order]
+    pixels = pixels.index_select(0, index[0])
     bounds = np.searchsorted(kind, np.arange(len(KINDS) + 1))
-    index = send(order, pixels.device)
-
-    def change(first: str, last: str, do: Callable[[torch.Tensor, slice], torch.Tensor]) -> None:
-        """Replace the images whose operation is one of `first` to `last`."""
+    parts = [pixels[: bounds[0]]]
+    for first, last, change in (
+        (POINTWISE[0], POINTWISE[-1], _pointwise),
+        ("Color", "Color", _color),
+        ("Sharpness", "Sharpness", _sharpness),
+        (GEOMETRIC[0], GEOMETRIC[-1], partial(_warp, fill=fill, mode=mode)),
+    ):
         group = slice(bounds[NUMBER[first]], bounds[NUMBER[last] + 1])
         if group.stop > group.start:
-            pixels.index_copy_(0, index[group], do(pixels.index_select(0, index[group]), group))
-
-    def blend(degenerate: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor, slice], torch.Tensor]:
-        def do(chosen: torch.Tensor, group: slice) -> torch.Tensor:
-            factor = send(argument[group].astype(np.float32), pixels.device).view(-1, 1, 1, 1)
-            chosen = chosen.float()
-            return _blend(degenerate(chosen), chosen, factor)
-
-        return do
-
-    def warp(chosen: torch.Tensor, group: slice) -> torch.Tensor:
-        return _warp(chosen, kind[group], argument[group], fill, mode)
-
-    change(POINTWISE[0], POINTWISE[-1], lambda chosen, _: _pointwise(chosen, bounds, argument))
-    if pixels.shape[1] > 1:
-        change("Color", "Color", blend(_gray))
-    change("Sharpness", "Sharpness", blend(_smooth))
-    change(GEOMETRIC[0], GEOMETRIC[-1], warp)
-    return pixels
+            parts.append(change(pixels[group], kind[group], argument[group]))
+    return torch.cat(parts).index_select(0, index[1])
 
 
 # --- pointwise: a table of 256 values for each image and channel -----------------------------------------------------
@@ -96,22 +86,23 @@ _TABLES: dict[str, Callable[[Floats], NDArray[Any]]] = {  # argument (n, 1) -> t
 }
 
 
-def _pointwise(pixels: torch.Tensor, bounds: Ints, argument: Floats) -> torch.Tensor:
-    """`pixels` and `argument` are sorted by kind, kind k lies at bounds[k]:bounds[k+1]."""
+def _pointwise(pixels: torch.Tensor, kind: Ints, argument: Floats) -> torch.Tensor:
+    """Images sorted by kind, each through its table."""
     channels, device = pixels.shape[1], pixels.device
     flat = pixels.flatten(2).long()
-    group = {name: slice(bounds[NUMBER[name]], bounds[NUMBER[name] + 1]) for name in POINTWISE}
-    fixed = np.concatenate([table(argument[group[name], None]).astype(np.uint8) for name, table in _TABLES.items()])
+    bounds = np.searchsorted(kind, np.arange(len(POINTWISE) + 1))
+    groups = {name: slice(*bounds[number : number + 2]) for number, name in enumerate(POINTWISE)}
+    fixed = np.concatenate([table(argument[groups[name], None]).astype(np.uint8) for name, table in _TABLES.items()])
     tables = [send(fixed, device)[:, None].expand(-1, channels, -1)]
     for name, table in (("AutoContrast", _stretched), ("Equalize", _equalized)):
-        if group[name].stop > group[name].start:
-            tables.append(table(flat[group[name]]))
-    where = group["Contrast"]
-    if where.stop > where.start:
-        factor = send(argument[where].astype(np.float32), device).view(-1, 1, 1)
-        mean = (_gray(pixels[where].float()).mean((2, 3)) + 0.5).floor()[:, None]
+        group = groups[name]
+        if group.stop > group.start:
+            tables.append(table(flat[group]))
+    group = groups["Contrast"]
+    if group.stop > group.start:
+        mean = (_gray(pixels[group].float()).mean((2, 3)) + 0.5).floor()[:, None]
         ramp = torch.arange(256, dtype=torch.float32, device=device)
-        tables.append(_blend(mean, ramp, factor).expand(-1, channels, -1))
+        tables.append(_blend(mean, ramp, argument[group, None, None]).expand(-1, channels, -1))
     result: torch.Tensor = torch.cat(tables).gather(2, flat)
     return result.view_as(pixels)
 
@@ -120,7 +111,7 @@ def _stretched(flat: torch.Tensor) -> torch.Tensor:
     """Tables that map the darkest pixel to 0 and the lightest to 255, each channel by itself."""
     low, high = (bound.double()[..., None] for bound in flat.aminmax(dim=2))
     ramp = torch.arange(256, dtype=torch.float64, device=flat.device)
-    scale = 255.0 / (high - low)  # infinite where the channel is flat; replaced
+    scale = torch.full_like(low, 255) / (high - low)  # infinite where the channel is flat, and replaced there
     stretched = (ramp * scale + -low * scale).clamp(0, 255)
     return torch.where(high > low, stretched, ramp).to(torch.uint8)
 
@@ -140,9 +131,20 @@ def _equalized(flat: torch.Tensor) -> torch.Tensor:
 # --- blends with a degenerate image ----------------------------------------------------------------------------------
 
 
-def _blend(degenerate: torch.Tensor, image: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def _color(pixels: torch.Tensor, _: Ints, factor: Floats) -> torch.Tensor:
+    image = pixels.float()
+    return _blend(_gray(image), image, factor[:, None, None, None])
+
+
+def _sharpness(pixels: torch.Tensor, _: Ints, factor: Floats) -> torch.Tensor:
+    image = pixels.float()
+    return _blend(_smooth(image), image, factor[:, None, None, None])
+
+
+def _blend(degenerate: torch.Tensor, image: torch.Tensor, factor: Floats) -> torch.Tensor:
     """From `degenerate` (factor 0) through `image` (1) and beyond, as uint8; both hold whole numbers."""
-    return (degenerate + factor * (image - degenerate)).clamp_(0, 255).to(torch.uint8)
+    by = send(factor.astype(np.float32), image.device)
+    return (degenerate + by * (image - degenerate)).clamp_(0, 255).to(torch.uint8)
 
 
 def _gray(image: torch.Tensor) -> torch.Tensor:
@@ -167,14 +169,16 @@ def _smooth(image: torch.Tensor) -> torch.Tensor:
 # --- geometric -------------------------------------------------------------------------------------------------------
 
 
-def _warp(pixels: torch.Tensor, kind: Ints, argument: Floats, fill: Sequence[int], mode: str) -> torch.Tensor:
-    """`pixels` seen through an affine window, one for each image."""
-    matrices = send(_matrices(kind, argument, pixels.shape[-1]), pixels.device)
-    grid = functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
-    inside = ((grid >= -1) & (grid < 1)).all(-1)[:, None]
-    warped = functional.grid_sample(pixels.float(), grid, mode, "border", align_corners=False)
+def _warp(pixels: torch.Tensor, kind: Ints, argument: Floats, *, fill: Sequence[int], mode: str) -> torch.Tensor:
+    """Images seen through an affine window each."""
+    size, device = pixels.shape[-1], pixels.device
+    matrix = send(_matrices(kind, argument, size), device)[..., None, None]  # (n, 2, 3, 1, 1)
+    centre = (torch.arange(size, device=device) * 2 + 1) / size - 1  # of pixels, in -1..1 from edge to edge
+    place = matrix[:, :, 0] * centre + matrix[:, :, 1] * centre[:, None] + matrix[:, :, 2]  # (n, 2, S, S): x, y
+    inside = ((place >= -1) & (place < 1)).all(1, keepdim=True)
+    warped = functional.grid_sample(pixels.float(), place.permute(0, 2, 3, 1), mode, "border", align_corners=False)
     warped = (warped + 1e-3).clamp_(0, 255).to(torch.uint8)  # Pillow truncates; 1e-3: 99.9999 is 100
-    return torch.where(inside, warped, torch.tensor(fill, dtype=torch.uint8, device=pixels.device).view(-1, 1, 1))
+    return torch.where(inside, warped, torch.tensor(fill, dtype=torch.uint8, device=device).view(-1, 1, 1))
 
 
 def _matrices(kind: Ints, argument: Floats, size: int) -> NDArray[np.float32]:

@@ -26,7 +26,8 @@ _HOLDOUT_SEED = 20220110  # fixed, so that every run and every seed holds out th
 
 def _bits(stream: int, seed: int, epoch: int, counter: int = 0) -> np.random.Philox:
     """The counter-based generator of one stream; `counter` skips as many blocks of four 64-bit numbers."""
-    key = np.random.SeedSequence([stream, seed % 2**64, epoch]).generate_state(2, np.uint64)
+    low, high = seed % 2**32, seed // 2**32 % 2**32  # words of one width: else (2**32, 0) would be (0, 1)
+    key = np.random.SeedSequence([stream, epoch, low, high]).generate_state(2, np.uint64)
     return np.random.Philox(key=key, counter=counter)
 
 
@@ -44,8 +45,8 @@ def uniforms(seed: int, epoch: int, start: int, rows: int, columns: int) -> Floa
 
 def sample_seeds(seed: int, epoch: int, start: int, rows: int) -> Ints:
     """A 32-bit seed for each of the positions start to start + rows."""
-    generator = np.random.Generator(_bits(WORKER, seed, epoch, start))
-    return generator.integers(0, 2**32, (rows, 4), dtype=np.uint64)[:, 0].astype(np.int64)
+    raw = _bits(WORKER, seed, epoch, start).random_raw(4 * rows)
+    return (raw.reshape(rows, 4)[:, 0] >> np.uint64(32)).astype(np.int64)
 
 
 @dataclass(frozen=True)
