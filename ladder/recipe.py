@@ -105,10 +105,18 @@ def _pair(what: str, holds: Callable[[float, float], bool]) -> Rule:
     return what, lambda v: len(v) == 2 and all(map(_number, v)) and holds(*v)
 
 
-def _known_optimizer(name: object) -> bool:
-    from timm.optim import list_optimizers  # here, not at the top: it takes seconds
+COMMON_OPTIMIZERS = ("adam", "adamw", "lamb", "lion", "momentum", "sgd")
 
-    return isinstance(name, str) and name.lower().removeprefix("lookahead_") in list_optimizers()
+
+def _known_optimizer(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    name = name.lower().removeprefix("lookahead_")
+    if name in COMMON_OPTIMIZERS:  # a launcher checks recipes, and should not import torch and timm (seconds) for it
+        return True
+    from timm.optim import list_optimizers
+
+    return name in list_optimizers()
 
 
 _POSITIVE: Rule = ("a number above 0", lambda v: _number(v) and v > 0)

@@ -242,3 +242,11 @@ def test_every_field_but_name_and_source_is_checked() -> None:
         if field.name not in ("name", "source"):
             with pytest.raises(UserError, match=rf"^recipe\.{field.name}="):
                 dataclasses.replace(Recipe(), **{field.name: object()}).check()
+
+
+def test_optimizers_known_without_timm_are_timms() -> None:
+    from timm.optim import list_optimizers
+
+    from ladder.recipe import COMMON_OPTIMIZERS
+
+    assert set(COMMON_OPTIMIZERS) <= set(list_optimizers())
