@@ -5,6 +5,7 @@ Nothing imported here may start a thread or touch a GPU: neither survives a fork
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -31,6 +32,9 @@ def warm_up() -> None:
     from ladder.session import git_state
 
     git_state()  # remembered: it tells of the code that is loaded now
+    server = os.getpid()
+    # Without the interpreter's own ending, in which extension modules report what they leak, to the user's terminal.
+    atexit.register(lambda: os._exit(0) if os.getpid() == server else None)
     gc.collect()
     gc.freeze()  # runs share these objects' memory for as long as nobody writes to them
 
