@@ -14,7 +14,6 @@ from analysis.cost import CostRow, cost_rows, main
 from ladder.errors import UserError
 from ladder.rungs import Ladder, load_ladder
 
-
 _KNOWN: dict[tuple[object, ...], list[CostRow]] = {}
 
 
