@@ -86,8 +86,7 @@ def jitter(uniform: Floats, strength: float) -> list[tuple[Ints, Floats]]:
 class Crop:
     """Crop and horizontal flip as two small matrices for each image: result = rows @ image @ columns.
 
-    random_resized: torchvision's RandomResizedCrop with Pillow's filters, rounded once where Pillow rounds after each
-    axis. pad: black borders, then a crop of the image's size. none: only the flip.
+    random_resized: torchvision's RandomResizedCrop with Pillow's filters. pad: black borders, then a crop of the image's size. none: only the flip.
     """
 
     def __init__(self, recipe: Recipe, size: int, device: torch.device) -> None:
@@ -95,7 +94,6 @@ class Crop:
         self._kind, self._scale, self._ratio = recipe.crop, recipe.crop_scale, recipe.crop_ratio
         self._pad = recipe.crop_padding if recipe.crop == "pad" else 0
         resized = recipe.crop == "random_resized"
-        self._exact = not resized
         self.columns = 1 + (2 * _ATTEMPTS + 2 if resized else 2)
         lengths = range(size + 1) if resized else (size,)
         # Row i of table[flip, length] says what each pixel of a window adds to pixel i of the result. The zeros around
@@ -120,9 +118,13 @@ class Crop:
         rows = self._table[torch.zeros_like(plan[0]), plan[1], plan[2]]  # (B, out, in)
         columns = self._table[plan[0], plan[3], plan[4]]
         wide = torch.bmm(pixels.float().view(count, channels_ * size, size), columns.transpose(1, 2))
-        wide = wide.view(count, channels_, size, size).transpose(1, 2).reshape(count, size, channels_ * size)
-        result = torch.bmm(rows, wide).view(count, size, channels_, size).transpose(1, 2)
-        return result if self._exact else result.round_().clamp_(0, 255)
+        wide = self._whole(wide.view(count, channels_, size, size)).transpose(1, 2)
+        high = torch.bmm(rows, wide.reshape(count, size, channels_ * size))
+        return self._whole(high.view(count, size, channels_, size)).transpose(1, 2)
+
+    def _whole(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Whole numbers in 0..255, as Pillow makes them after each axis; a mere window has no others."""
+        return pixels if self._kind != "random_resized" else pixels.round_().clamp_(0, 255)
 
     def _windows(self, uniform: Floats) -> tuple[Ints, Ints, Ints, Ints]:
         """(length, slide) of the rows, then of the columns: indices into the table, each (B,)."""
