@@ -1,0 +1,311 @@
+"""Owns throughput and memory: rungs and timm models side by side on this machine, timed in turns.
+
+FLOPs are not speed: `python -m ladder.bench ladder=convnext_t models=[swin_tiny_patch4_window7_224]`
+
+Keys (key=value):
+  ladder       a ladder; without `rungs` all its main rungs
+  rungs        some of them, by name: rungs=[resnet50,gelu]
+  models       timm models beside them: models=[resnet50,convnext_tiny]
+  modes        [train,infer]: a training step (forward, loss, backward, AdamW) and inference, in images/s
+  batch_size, image_size (default: the ladder's), in_chans, num_classes
+  device       auto | cpu | cuda | cuda:N           threads   of the CPU
+  precision    float32 | bf16 | fp16                channels_last, compile   true | false
+  rounds       turns of every model (default 5)     seconds   a turn lasts at least (default 0.5)
+  format       text | md | csv | json               out       a file instead of the terminal
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ladder._timm_hook import without_wandb
+from ladder.errors import UserError, one_line, run_cli, unknown
+from ladder.rungs import load_ladder
+
+if TYPE_CHECKING:
+    import torch
+
+WARM_UP = 3  # untimed steps of each model and mode: lazy initialisation, autotuning, compilation
+
+
+@dataclass
+class BenchConfig:
+    """What `ladder.bench` measures; see the module's text."""
+
+    ladder: str | None = None
+    rungs: list[str] | None = None
+    models: list[str] = field(default_factory=list)
+    modes: list[str] = field(default_factory=lambda: ["train", "infer"])
+    batch_size: int = 32
+    image_size: int | None = None
+    in_chans: int = 3
+    num_classes: int = 1000
+    device: str = "auto"
+    threads: int | None = None
+    precision: str = "float32"
+    channels_last: bool = True
+    compile: bool = False
+    rounds: int = 5
+    seconds: float = 0.5
+    format: str = "text"
+    out: str | None = None
+
+    def check(self) -> None:
+        """Raise UserError naming the first value that can't be."""
+        if self.ladder is None and not self.models:
+            raise UserError("nothing to measure: give ladder=NAME or models=[timm names]")
+        for mode in self.modes:
+            if mode not in ("train", "infer"):
+                raise unknown("mode", mode, ["train", "infer"])
+        if self.precision not in ("float32", "bf16", "fp16"):
+            raise unknown("precision", self.precision, ["float32", "bf16", "fp16"])
+        if self.format not in ("text", "md", "csv", "json"):
+            raise unknown("format", self.format, ["text", "md", "csv", "json"])
+        for name in ("batch_size", "rounds", "num_classes", "in_chans"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: must be 1 or more")
+
+
+@dataclass
+class Entry:
+    """One network on the bench, and what was measured: images/s of each turn, peak memory in bytes."""
+
+    name: str
+    params: int
+    macs: int
+    image_size: int
+    step: dict[str, Callable[[], None]]
+    speeds: dict[str, list[float]] = field(default_factory=dict)
+    peak_memory_bytes: dict[str, int | None] = field(default_factory=dict)
+    failed: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Plain values: median and interquartile range over turns, per mode."""
+        row: dict[str, Any] = {
+            "name": self.name,
+            "params": self.params,
+            "macs": self.macs,
+            "image_size": self.image_size,
+        }
+        for mode, speeds in self.speeds.items():
+            quarters = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else [speeds[0]] * 3
+            row[f"{mode}_images_per_s"] = statistics.median(speeds)
+            row[f"{mode}_iqr"] = quarters[2] - quarters[0]
+            row[f"{mode}_peak_memory_bytes"] = self.peak_memory_bytes.get(mode)
+        return row | {"failed": self.failed}
+
+
+def networks(config: BenchConfig) -> Iterator[tuple[str, Callable[[], torch.nn.Module], int]]:
+    """Name, constructor and image size of everything asked for. Raises UserError on a wrong name."""
+    import timm
+
+    from ladder.zoo import build_model
+
+    common = {"num_classes": config.num_classes, "in_chans": config.in_chans}
+    if config.ladder is not None:
+        chain = load_ladder(config.ladder)
+        size = config.image_size or chain.image_size
+        for name in [chain.rung(r).name for r in config.rungs] if config.rungs else [r.name for r in chain.rungs]:
+            yield name, lambda name=name: build_model(chain, name, **common), size  # type: ignore[misc]
+    for name in config.models:
+        if not timm.is_model(name):
+            raise unknown("timm model", name, timm.list_models(f"*{name.split('_')[0]}*")[:12])
+        size = config.image_size or timm.get_pretrained_cfg(name).input_size[-1]  # type: ignore[union-attr]
+        yield f"timm {name}", lambda name=name: timm.create_model(name, **common), size  # type: ignore[misc]
+
+
+def set_up(
+    name: str, build: Callable[[], torch.nn.Module], size: int, config: BenchConfig, device: torch.device
+) -> Entry:
+    """A network on the device with a fixed random batch, its steps ready to run."""
+    import torch
+
+    from ladder.cost import measure_cost
+
+    torch.manual_seed(0)
+    model = build()
+    cost = measure_cost(model, size)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    images = torch.randn(config.batch_size, config.in_chans, size, size, device=device)
+    images = images.contiguous(memory_format=layout)
+    labels = torch.randint(config.num_classes, (config.batch_size,), device=device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    forward: Any = torch.compile(model) if config.compile else model
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+
+    def autocast() -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(device.type, dtype) if dtype is not None else contextlib.nullcontext()
+
+    def train() -> None:
+        model.train()
+        with autocast():
+            loss = torch.nn.functional.cross_entropy(forward(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def infer() -> None:
+        model.eval()
+        with torch.inference_mode(), autocast():
+            forward(images)
+
+    steps = {"train": train, "infer": infer}
+    return Entry(name, cost.params, cost.macs, size, {mode: steps[mode] for mode in config.modes})
+
+
+def measure(entries: list[Entry], config: BenchConfig, device: torch.device, say: Callable[[str], None]) -> None:
+    """Time all entries in turns, so that a machine that slows down slows all of them."""
+    import torch
+
+    cuda = device.type == "cuda"
+
+    def finish() -> None:
+        if cuda:
+            torch.cuda.synchronize(device)
+
+    def images_per_s(step: Callable[[], None], count: int) -> float:
+        finish()
+        since = time.perf_counter()
+        for _ in range(count):
+            step()
+        finish()
+        return count * config.batch_size / (time.perf_counter() - since)
+
+    for mode in config.modes:
+        counts: dict[str, int] = {}
+        for entry in entries:
+            before = torch.cuda.memory_allocated(device) if cuda else 0
+            if cuda:
+                torch.cuda.reset_peak_memory_stats(device)
+            try:
+                images_per_s(entry.step[mode], WARM_UP)
+                speed = images_per_s(entry.step[mode], 1)
+            except torch.OutOfMemoryError:
+                entry.failed = f"out of GPU memory at batch_size={config.batch_size}"
+                torch.cuda.empty_cache()
+                continue
+            entry.peak_memory_bytes[mode] = torch.cuda.max_memory_allocated(device) - before if cuda else None
+            counts[entry.name] = max(1, round(config.seconds * speed / config.batch_size))
+        for turn in range(config.rounds):
+            say(f"{mode}: turn {turn + 1} of {config.rounds}")
+            for entry in entries:
+                if entry.failed is None:
+                    speed = images_per_s(entry.step[mode], counts[entry.name])
+                    entry.speeds.setdefault(mode, []).append(speed)
+
+
+def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Measure all that `config` asks for.
+
+    Returns:
+        `conditions` (device, precision, layout, compile, batch size, versions) and `rows`, one a network: params,
+        macs, and for each mode the median images/s over turns, its interquartile range and the peak memory in bytes
+        (None on a CPU, where it can't be told from that of the process).
+
+    Raises:
+        UserError: wrong names or values.
+    """
+    config.check()
+    with without_wandb():
+        import torch
+
+        from ladder.distributed import pick_device
+
+        device = pick_device(config.device)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+        entries = []
+        for name, build, size in networks(config):
+            say(f"building {name}")
+            torch._dynamo.reset() if config.compile else None
+            entries.append(set_up(name, build, size, config, device))
+    measure(entries, config, device, say)
+    conditions = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "precision": config.precision,
+        "layout": "channels_last" if config.channels_last else "channels_first",
+        "compile": config.compile,
+        "batch_size": config.batch_size,
+        "rounds": config.rounds,
+        "torch": torch.__version__,
+    }
+    return {"conditions": conditions, "rows": [entry.row() for entry in entries]}
+
+
+def render(result: dict[str, Any], kind: str) -> str:
+    """The result as text, md, csv or json."""
+    if kind == "json":
+        return json.dumps(result, indent=1)
+    import pandas as pd
+
+    frame = pd.DataFrame(result["rows"])
+    if kind == "csv":
+        return frame.assign(**{k: str(v) for k, v in result["conditions"].items()}).to_csv(index=False).rstrip()
+    shown = pd.DataFrame({"network": frame["name"], "px": frame["image_size"]})
+    shown["params M"] = (frame["params"] / 1e6).map("{:.2f}".format)
+    shown["MACs G"] = (frame["macs"] / 1e9).map("{:.3f}".format)
+    for mode in ("train", "infer"):
+        if f"{mode}_images_per_s" in frame:
+            middle, spread = frame[f"{mode}_images_per_s"], frame[f"{mode}_iqr"]
+            texts = [f"{m:,.1f} ± {s / 2:,.1f}" for m, s in zip(middle, spread, strict=True)]
+            shown[f"{mode} images/s"] = [f or t for f, t in zip(frame["failed"], texts, strict=True)]
+            memory = frame[f"{mode}_peak_memory_bytes"]
+            if memory.notna().any():
+                shown[f"{mode} peak GiB"] = (memory / 2**30).map("{:.2f}".format)
+    note = ", ".join(f"{k} {v}" for k, v in result["conditions"].items() if v is not None)
+    note = f"median over turns ± half the interquartile range; {note}"
+    if kind == "md":
+        head = [list(shown.columns), ["---"] * len(shown.columns)]
+        lines = [f"| {' | '.join(map(str, row))} |" for row in [*head, *shown.to_numpy().tolist()]]
+        return "\n".join([*lines, "", note])
+    return f"{shown.to_string(index=False)}\n\n{note}"
+
+
+def parse(arguments: list[str]) -> BenchConfig:
+    """key=value arguments as a config. Raises UserError naming the nearest keys."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    config = OmegaConf.structured(BenchConfig)
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if not equals or key not in BenchConfig.__dataclass_fields__:
+            raise unknown("key", key, BenchConfig.__dataclass_fields__)
+        try:
+            config.merge_with_dotlist([argument])
+        except OmegaConfBaseException as error:
+            raise UserError(f"{argument}: {one_line(error).split(' full_key')[0]}") from None
+    return BenchConfig(**OmegaConf.to_container(config))  # type: ignore[arg-type]
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return 0
+    config = parse(sys.argv[1:])
+    result = bench(config, lambda text: print(text, file=sys.stderr, flush=True))
+    text = render(result, config.format)
+    if config.out is None:
+        print(text)
+    else:
+        Path(config.out).write_text(text + "\n")
+    return 1 if any(row["failed"] for row in result["rows"]) else 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
