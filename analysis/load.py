@@ -81,7 +81,7 @@ _FOLDER = {"study": "str", "run": "str", "path": "str", "state": "str"}
 DTYPES = {**_FOLDER, **{k: v[0] for k, v in _RESULT.items()}, **{k: v[0] for k, v in _STATUS.items()}}
 _PYTHON: dict[str, tuple[type, ...]] = {"str": (str,), "Int64": (int,), "float64": (int, float), "boolean": (bool,)}
 
-_CURVE_KEYS = ("study", "run", "ladder", "rung", "rung_index", "seed")
+_CURVE_KEYS = ("study", "run", "path", "ladder", "rung", "rung_index", "seed")
 
 
 class _Skip(Exception):
@@ -144,20 +144,22 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     return frame.astype({k: v for k, v in DTYPES.items() if v != "str"})
 
 
-def load_curves(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataFrame:
-    """Every finished epoch of every run, running ones too, as one row each.
+def load_curves(study: Study | Iterable[Study] | pd.DataFrame, *, on_skip: OnSkip = _tell) -> pd.DataFrame:
+    """Every finished epoch of every run, running ones too, as one row each; of studies, or of a frame of `load`.
 
-    Columns: study, run, ladder, rung, rung_index, seed (as `load`), then those of metrics.csv: epoch (from 1), step
-    (optimiser steps so far), train_loss, eval_loss (nats per image), top1, top5, ema_top1 (percent), lr,
+    Columns: study, run, path, ladder, rung, rung_index, seed (as `load`), then those of metrics.csv: epoch (from 1),
+    step (optimiser steps so far), train_loss, eval_loss (nats per image), top1, top5, ema_top1 (percent), lr,
     images_per_s, seconds (wall time of the epoch). An unreadable metrics.csv is left out and told by `on_skip`.
 
     Raises:
         UserError: as `load`.
     """
+    import pandas as pd
+
     from analysis.curves import read_curves
 
-    frame = load(study, on_skip=on_skip)
-    return read_curves(frame, _CURVE_KEYS, METRICS, on_skip)
+    runs = study if isinstance(study, pd.DataFrame) else load(study, on_skip=on_skip)
+    return read_curves(runs, _CURVE_KEYS, METRICS, on_skip)
 
 
 def _studies(study: Study | Iterable[Study]) -> list[Path]:

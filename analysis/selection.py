@@ -27,6 +27,7 @@ class Group:
     runs: pd.DataFrame
     choice: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    overridden: bool = False  # some network is not the ladder's rung of its name
 
 
 def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str]) -> list[Group]:
@@ -51,8 +52,8 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
         for part, choice in _parts(mine, compare, known):
             _check(part, known)
-            more = [*notes, *note, *_overridden(part, known)]
-            out.append(Group(str(ladder), known, part, choice, tuple(more)))
+            changed = _overridden(part, known)
+            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *changed), bool(changed)))
     return out
 
 

@@ -63,6 +63,10 @@ class Table:
     epochs: int | None = None
     batch_size: int | None = None
     seeds: tuple[int, ...] = ()
+    num_classes: int | None = None
+    in_chans: int | None = None
+    paths: frozenset[str] = frozenset()  # folders of its runs
+    overridden: bool = False  # some network is not the ladder's rung of its name
     choice: Mapping[str, Any] = field(default_factory=dict)  # values of the compared config keys
     notes: tuple[str, ...] = ()
 
@@ -140,6 +144,10 @@ def _table(group: Group) -> Table:
         recipe=first["recipe"],
         epochs=_int(first["epochs"]),
         batch_size=_int(first["batch_size"]),
+        num_classes=_int(first["num_classes"]),
+        in_chans=_int(first["in_chans"]),
+        paths=frozenset(runs["path"]),
+        overridden=group.overridden,
         seeds=seeds,
         choice=group.choice,
         notes=(*group.notes, *_notes(runs, rows, seeds)),

@@ -90,8 +90,7 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         width = style.WIDTHS[columns]
         notes = style.wrap(_caption(table, data, paper, behind), width - 0.12, size - 1)
         title = table.title if behind is None else f"{table.title}, {behind.title}"
-        title = "\n".join(style.wrap(title, width - 0.12, (size + 1.6) * 1.12))  # bold letters are wider
-        top, bottom = 0.44 + (size + 2) / 60 * title.count("\n"), 0.46 + (size + 1) / 72 * len(notes)
+        top, bottom = style.title_height(title, columns) + 0.2, 0.46 + (size + 1) / 72 * len(notes)
         fig = style.figure(columns, top + bottom + line * len(data))
         groups = [_fold(g, columns) for g in dict.fromkeys(bar.group for bar in data) if g]
         words = style.text_width(fig, [x for g in groups for x in g.split("\n")], size - 0.3, fontstyle="italic")
@@ -104,8 +103,7 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         _draw_groups(axes, data, columns, size, 0.06 + words + 0.05)
         _draw_macs(style.place(fig, width - right, bottom, right - 0.06, line * len(data)), data, size)
         axes.set_xlabel("ImageNet top-1 (%)" if paper or table.on_imagenet else f"{table.data} top-1 (%)")
-        fig.text(0.06 / width, 1 - 0.06 / fig.get_size_inches()[1], title, va="top", fontsize=size + 1.6, weight="bold")
-        fig.text(0.06 / width, 0.05 / fig.get_size_inches()[1], "\n".join(notes), fontsize=size - 1, color=style.DIM)
+        style.title_and_notes(fig, title, notes, size)
         return fig
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, DIM, FAINT, PAPER = "#1a1a1a", "#5c5c5c", "#d5d5d5", "#ffffff"
+DARK = ("#0072b2", "#d55e00", "#007a59", "#b0468a", "#8a6d00", "#1a1a1a")  # for lines: dark enough on white
 BASE = "#8c8c8c"
 BEHIND = "#d0d0d0"
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
@@ -115,6 +116,20 @@ def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:
     """Take the frame away but for the sides to keep."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in keep)
+
+
+def title_height(title: str, columns: int) -> float:
+    """Inches that a title takes at the top of a figure, with the space below it."""
+    size = SIZES[columns]
+    return 0.14 + (size + 3.2) / 72 * len(wrap(title, WIDTHS[columns] - 0.12, (size + 1.6) * 1.12))
+
+
+def title_and_notes(fig: Figure, title: str, notes: Sequence[str], size: float) -> None:
+    """The title at the top left, the notes at the bottom left of a figure."""
+    width, height = fig.get_size_inches()
+    title = "\n".join(wrap(title, width - 0.12, (size + 1.6) * 1.12))  # bold letters are wider
+    fig.text(0.06 / width, 1 - 0.06 / height, title, va="top", fontsize=size + 1.6, weight="bold")
+    fig.text(0.06 / width, 0.05 / height, "\n".join(notes), fontsize=size - 1, color=DIM)
 
 
 def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int = 2) -> list[Path]:

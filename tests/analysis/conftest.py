@@ -86,7 +86,7 @@ class Study:
             writer = csv.DictWriter(file, METRICS, lineterminator="\n")
             writer.writeheader()
             for epoch in range(1, done + 1):
-                gap = (epochs - epoch) / epochs
+                gap = ((epochs - epoch) / epochs) ** 3
                 writer.writerow(
                     {
                         **{"epoch": epoch, "step": epoch * 22, "train_loss": 0.2 + 2 * gap, "eval_loss": 0.3 + 2 * gap},
@@ -134,6 +134,38 @@ class Study:
             for seed in seeds:
                 self.run(name, seed, top1(names.index(name), seed), **copy.deepcopy(more))
         return self
+
+
+@pytest.fixture
+def assert_readable(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """A check that no text of a figure leaves it and that no two texts lie on one another."""
+    from matplotlib.text import Text
+
+    drawn: list[Text] = []
+    draw = Text.draw
+
+    def record(self: Text, renderer: Any, *args: Any, **kwargs: Any) -> None:
+        if self.get_visible() and self.get_text().strip(" +"):
+            drawn.append(self)
+        draw(self, renderer, *args, **kwargs)
+
+    def check(figure: Any) -> None:
+        drawn.clear()
+        monkeypatch.setattr(Text, "draw", record)
+        figure.canvas.draw()
+        monkeypatch.setattr(Text, "draw", draw)
+        renderer = figure.canvas.get_renderer()
+        width, height = figure.canvas.get_width_height()
+        boxes = [(t.get_text(), Text.get_window_extent(t, renderer)) for t in drawn]
+        for text, box in boxes:
+            assert box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1, (text, box)
+        for i, (text, box) in enumerate(boxes):
+            for other, second in boxes[i + 1 :]:
+                over_x = min(box.x1, second.x1) - max(box.x0, second.x0)
+                over_y = min(box.y1, second.y1) - max(box.y0, second.y0)
+                assert over_x < 2 or over_y < 3.5, (text, other)
+
+    return check
 
 
 @pytest.fixture

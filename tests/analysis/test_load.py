@@ -144,7 +144,7 @@ def test_curves_hold_every_epoch_of_running_runs_too(make_study: Make) -> None:
     study.run("gelu", 1, 91.0, state="running", epochs_done=2)
     study.run("gelu", 2, state="running", epochs_done=0)
     curves = analysis.load_curves(study.root)
-    assert list(curves.columns) == ["study", "run", "ladder", "rung", "rung_index", "seed", *METRICS]
+    assert list(curves.columns) == ["study", "run", "path", "ladder", "rung", "rung_index", "seed", *METRICS]
     assert curves.groupby(["rung", "seed"])["epoch"].apply(list).to_dict() == {
         ("gelu", 1): [1, 2],
         ("resnet", 0): [1, 2, 3],

@@ -18,6 +18,7 @@ from ladder.errors import UserError
 from ladder.rungs import load_ladder
 
 Make = Callable[..., Any]
+Readable = Callable[[Any], None]
 REFERENCE = Path(analysis.__file__).parent / "reference" / "convnext_roadmap.csv"
 
 
@@ -93,7 +94,7 @@ def test_both_regimes_in_one_chart() -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_nothing_is_cut_off_and_no_labels_overlap(make_study: Make, columns: int) -> None:
+def test_nothing_is_cut_off_and_no_labels_overlap(make_study: Make, assert_readable: Readable, columns: int) -> None:
     study = make_study("t", ladder="convnext_t").chain(data={"name": "imagenet"})
     tables = summarise(analysis.load(study.root))
     t, b = (paper_table(load_ladder(name)) for name in ("convnext_t", "convnext_b"))
@@ -103,23 +104,7 @@ def test_nothing_is_cut_off_and_no_labels_overlap(make_study: Make, columns: int
         roadmap.draw(b, paper=True, columns=columns),
     ):
         assert figure.get_size_inches()[0] == style.WIDTHS[columns]
-        assert_all_inside(figure)
-
-
-def assert_all_inside(figure: Any) -> None:
-    with style.context(2):
-        renderer = figure.canvas.get_renderer()
-        figure.canvas.draw()  # ticks and axis labels find their places
-        width, height = figure.canvas.get_width_height()
-        texts = [t for t in figure.findobj(mpl.text.Text) if t.get_visible() and t.get_text().strip()]
-        boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
-    for text, box in boxes:
-        assert box.x0 >= -0.5 and box.x1 <= width + 0.5 and box.y0 >= -0.5 and box.y1 <= height + 0.5, text
-    for i, (text, box) in enumerate(boxes):
-        for other, second in boxes[i + 1 :]:
-            overlap_x = min(box.x1, second.x1) - max(box.x0, second.x0)
-            overlap_y = min(box.y1, second.y1) - max(box.y0, second.y0)
-            assert overlap_x < 1.5 or overlap_y < 2.5, (text, other)
+        assert_readable(figure)
 
 
 def test_drawing_leaves_matplotlib_as_it_was(make_study: Make, tmp_path: Path) -> None:
@@ -127,16 +112,16 @@ def test_drawing_leaves_matplotlib_as_it_was(make_study: Make, tmp_path: Path) -
 
     before = dict(mpl.rcParams)
     study = make_study().chain(seeds=[0])
-    main([str(study.root), "--out", str(tmp_path)])
+    main([str(study.root), "--out", str(tmp_path), "--formats", "png"])
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
 
 
 def test_a_notebooks_own_style_does_not_change_the_chart(make_study: Make, tmp_path: Path) -> None:
     study = make_study().chain(seeds=[0])
-    main([str(study.root), "--out", str(tmp_path / "a"), "--formats", "svg"])
+    main([str(study.root), "--out", str(tmp_path / "a"), "--formats", "svg", "--only", "roadmap"])
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "axes.grid": True}):
-        main([str(study.root), "--out", str(tmp_path / "b"), "--formats", "svg"])
+        main([str(study.root), "--out", str(tmp_path / "b"), "--formats", "svg", "--only", "roadmap"])
     for name in ("a", "b"):
         assert (tmp_path / name / "roadmap.svg").exists()
     assert (tmp_path / "a" / "roadmap.svg").read_bytes() == (tmp_path / "b" / "roadmap.svg").read_bytes()
@@ -144,7 +129,7 @@ def test_a_notebooks_own_style_does_not_change_the_chart(make_study: Make, tmp_p
 
 def test_command_prints_the_paths_that_it_wrote(make_study: Make, capsys: Any) -> None:
     study = make_study().chain(seeds=[0])
-    assert main([str(study.root)]) == 0
+    assert main([str(study.root), "--only", "roadmap", "--only", "curves"]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert study.root / "figures" / "roadmap.svg" in paths
     magic = {".svg": b"<?xml", ".pdf": b"%PDF", ".png": b"\x89PNG"}
@@ -154,9 +139,9 @@ def test_command_prints_the_paths_that_it_wrote(make_study: Make, capsys: Any) -
 
 
 def test_paper_charts_need_no_run(tmp_path: Path, capsys: Any) -> None:
-    assert main(["--paper", "convnext_t", "--out", str(tmp_path), "--formats", "svg"]) == 0
+    assert main(["--paper", "convnext_t", "--out", str(tmp_path), "--formats", "svg", "--only", "roadmap"]) == 0
     names = {Path(line).name for line in capsys.readouterr().out.splitlines()}
-    assert {"paper_convnext_t_roadmap.svg", "paper_convnext_t_and_convnext_b_roadmap.svg"} <= names
+    assert names == {"paper_convnext_t_roadmap.svg", "paper_convnext_t_and_convnext_b_roadmap.svg"}
     assert names == {p.name for p in tmp_path.iterdir()}
 
 

@@ -1,0 +1,84 @@
+"""Owns the published numbers beyond the ladders (`analysis/reference/`), as rows that charts and tables can show."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from analysis.charts.scatter import Point
+
+FOLDER = Path(__file__).parent / "reference"
+PAPER = "arXiv:2201.03545v2"  # ConvNeXt; rows from elsewhere are not in its tables
+
+
+@lru_cache(maxsize=16)
+def rows(name: str) -> tuple[Mapping[str, str], ...]:
+    """The rows of `analysis/reference/NAME.csv`, as text; an empty cell was not found."""
+    with open(FOLDER / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+def number(text: str) -> float | None:
+    """A cell as a number; None where it is empty or not one (">94")."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def imagenet_points(x: str) -> list[Point]:
+    """ImageNet-1K models of Table 1 (no 22K pre-training) over a column: gflops or throughput_a100_img_s."""
+    out = []
+    for row in rows("convnext_imagenet1k"):
+        value, top1 = number(row[x]), number(row["top1"])
+        if row["pretrain"] != "none" or not row["source"].startswith(PAPER) or value is None or top1 is None:
+            continue
+        family, _, size = row["model"].partition("-")
+        pixels = row["train_or_finetune_px"]
+        label = size if pixels == "224" else f"{size} {pixels} px"
+        params = number(row["params_M"])
+        part = "" if pixels == "224" else pixels
+        out.append(Point(label, value, top1, None, None if params is None else params * 1e6, family, part=part))
+    return out
+
+
+def isotropic_points() -> list[Point]:
+    """Table 2: isotropic ConvNeXt beside ViT, over GFLOPs."""
+    out = []
+    for row in rows("convnext_isotropic"):
+        x, top1, params = number(row["gflops"]), number(row["top1"]), number(row["params_M"])
+        if x is not None and top1 is not None:
+            name = row["model"].split(" ")[0]
+            family = "ViT" if name.startswith("ViT") else "ConvNeXt (isotropic)"
+            out.append(Point(name.split("-")[1], x, top1, None, params and params * 1e6, family))
+    return out
+
+
+def convmixer_points() -> list[Point]:
+    """ConvMixer's Table 1: ImageNet top-1 over parameters in millions."""
+    out = []
+    for row in rows("convmixer_imagenet"):
+        x, top1 = number(row["params_M"]), number(row["top1"])
+        if row["table"] == "1" and x is not None and top1 is not None:
+            family, _, size = row["network"].partition("-")
+            out.append(Point(size, x, top1, None, None, family))
+    return out
+
+
+def convmixer_sweep(column: str) -> list[tuple[float, float]]:
+    """(kernel or patch size, CIFAR-10 top-1) of ConvMixer-256/8, in order of size."""
+    group = f"{column} sweep"
+    base = [r for r in rows("convmixer_cifar10_ablation") if r["setting"].startswith("baseline")]
+    found = [r for r in rows("convmixer_cifar10_ablation") if r["group"] == group] + base
+    pairs = {(number(r[column]), number(r["top1"])) for r in found}
+    return sorted((x, y) for x, y in pairs if x is not None and y is not None)
+
+
+def convmixer_ablation() -> list[tuple[str, float]]:
+    """(what was changed, change of CIFAR-10 top-1 in points) of ConvMixer-256/8."""
+    found = [
+        r for r in rows("convmixer_cifar10_ablation") if r["group"] == "ablation" and number(r["delta_vs_baseline"])
+    ]
+    return [(r["setting"], float(r["delta_vs_baseline"])) for r in found]
