@@ -35,7 +35,7 @@ class Composer:
 
     def __init__(self, loader: ConfigLoaderImpl, master: DictConfig) -> None:
         self.full_compositions = 0
-        self._loader, self._master = loader, master
+        self._loader, self.master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
         hydra = list(master.hydra.overrides.hydra)
         _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, hydra)
@@ -104,7 +104,7 @@ class Composer:
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         self.full_compositions += 1
-        config = self._loader.load_sweep_config(self._master, list(overrides))
+        config = self._loader.load_sweep_config(self.master, list(overrides))
         with open_dict(config):
             del config["hydra"]
         return config

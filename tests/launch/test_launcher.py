@@ -1,0 +1,182 @@
+"""Owns what a launcher says and decides before and without training: mistakes, what is done, who gets what."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from sweeps import Sweep
+
+from ladder.errors import UserError
+from ladder.launch import child, local, pool, study
+from ladder.launch.local import LocalLauncher
+from ladder.launch.sweeper import StudySweeper
+from ladder.rundir import write_atomic
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test fail where a launcher starts a process."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a process is started")
+
+    monkeypatch.setattr(pool, "start_server", refuse)
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_thousand_done_runs_are_skipped(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    compositions = []
+    compose = ConfigLoaderImpl.load_sweep_config
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_sweep_config", lambda *args: compositions.append(args) or compose(*args)
+    )
+    pretend_all_done(monkeypatch)
+    done = sweep.run("rung=range(10)", "seed=range(100)", "hydra.launcher.preload=[]")
+    assert done.code == 0
+    assert "1000 skipped" in done.out
+    assert len(compositions) == 1
+
+
+def pretend_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a result for each run of the sweep, just before it is launched."""
+    launch = LocalLauncher.launch
+
+    def after_writing(self: LocalLauncher, job_overrides: Any, initial_job_idx: int) -> Any:
+        assert self.composer is not None
+        for overrides in job_overrides:
+            folder = self.composer.run(overrides).dir.path
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text('{"format": 1}')
+        return launch(self, job_overrides, initial_job_idx)
+
+    monkeypatch.setattr(LocalLauncher, "launch", after_writing)
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["rung=0,99"], "rung 99 of convnext_32: allowed are 0 to 12"),
+        (["seed=0,-1"], "seed=-1"),
+        (["rung=gelu,gleu"], "did you mean gelu"),
+        (["recipe=digits,nope"], "unknown recipe 'nope'"),
+        (["recipe.lr=1e-3,x"], "recipe.lr"),
+        (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be a whole number from 1"),
+        (["hydra.launcher.heartbeat_limit=-1"], "hydra.launcher.heartbeat_limit=-1"),
+        (["hydra.launcher.gpus_per_job=2"], "torchrun"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(sweep: Sweep, overrides: list[str], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        sweep.run(*overrides)
+    assert words in str(caught.value)
+    assert not sweep.study.exists()
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_an_unwritable_place_is_told_in_one_line(sweep: Sweep) -> None:
+    sweep.root.mkdir()
+    (sweep.root / "runs").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="can't write the study folder"):
+        sweep.run("rung=0,1")
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_folder_of_another_format_is_told_before_anything_starts(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_all_done(monkeypatch)
+    assert sweep.run("rung=0,1").code == 0
+    result = next(sweep.study.glob("resnet-*/result.json"))
+    write_atomic(result, json.dumps({"format": 99}))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format 99"):
+        sweep.run("rung=0,1")
+
+
+def test_two_names_of_one_rung_are_one_run(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(self: pool.Pool, jobs: Any) -> Any:
+        ran.extend(job.run.label for job in jobs)
+        return {job.run.dir.path: pool.Outcome("done", job.run.label) for job in jobs}
+
+    monkeypatch.setattr(pool, "start_server", lambda *_: None)
+    monkeypatch.setattr(pool.Pool, "run", run)
+    done = sweep.run("rung=12,separate_downsampling,11")
+    assert done.code == 0 and len(ran) == 2
+    assert study.planned(sweep.study) == ran
+
+
+def shares(monkeypatch: pytest.MonkeyPatch, runs: int, cores: int, gpus: list[str], **launcher: Any) -> Any:
+    class Run:
+        device = "auto"
+
+        class engine:
+            threads = launcher.pop("threads", None)
+
+    monkeypatch.setattr(local, "usable_cores", lambda: cores)
+    monkeypatch.setattr(local, "visible_gpus", lambda: gpus)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found: list[child.Share] = LocalLauncher(**launcher)._shares([Run] * runs)  # type: ignore[list-item]
+    return [(share.threads, share.gpus) for share in found]
+
+
+def test_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shares(monkeypatch, 39, 2, []) == [(1, None)] * 2
+    assert shares(monkeypatch, 3, 8, []) == [(2, None)] * 3
+    assert shares(monkeypatch, 39, 8, [], n_jobs=2) == [(4, None)] * 2
+    assert shares(monkeypatch, 39, 8, [], threads=4) == [(4, None)] * 2
+    assert shares(monkeypatch, 39, 1, [], n_jobs=3) == [(1, None)] * 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert local.threads_each(8, 2) == 1
+
+
+def test_gpus_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shares(monkeypatch, 39, 16, ["0", "1"]) == [(8, ("0",)), (8, ("1",))]
+    assert shares(monkeypatch, 1, 16, ["0", "1"]) == [(16, ("0",))]
+    assert shares(monkeypatch, 39, 16, ["3", "5"], jobs_per_gpu=2) == [(4, (g,)) for g in ("3", "5", "3", "5")]
+    with pytest.raises(UserError, match="jobs_per_gpu"):
+        shares(monkeypatch, 39, 16, ["0", "1"], n_jobs=3)
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "expected"),
+    [(None, 2, ["0", "1"]), ("3,5", 2, ["3", "5"]), ("", 0, []), ("1,-1,0", 1, ["1"]), ("GPU-ab12", 1, ["GPU-ab12"])],
+)
+def test_gpus_keep_the_names_that_the_user_gave(
+    monkeypatch: pytest.MonkeyPatch, named: str | None, found: int, expected: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr(pool, "count_gpus", lambda: found)
+    assert local.visible_gpus() == expected
+
+
+def test_the_classes_that_hydra_finds_are_ours() -> None:
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.launcher import Launcher
+    from hydra.plugins.sweeper import Sweeper
+
+    found = [*Plugins.instance().discover(Launcher), *Plugins.instance().discover(Sweeper)]
+    assert any(issubclass(plugin, LocalLauncher) for plugin in found)
+    assert any(issubclass(plugin, StudySweeper) for plugin in found)
+
+
+def test_a_study_remembers_all_that_it_was_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "s"
+    assert study.planned(folder) == []
+    study.remember(folder, "one", ["a", "b"])
+    study.remember(folder, "two", ["b", "c"])
+    assert study.planned(folder) == ["a", "b", "c"]
+    study.remember(folder, "one", ["d"])
+    assert study.planned(folder) == ["d", "b", "c"]
+    (folder / study.FILE).write_text("{ torn")
+    assert study.planned(folder) == []
+    assert os.listdir(folder) and not list(folder.glob("*.tmp"))
