@@ -110,7 +110,7 @@ def networks(config: BenchConfig) -> Iterator[tuple[str, Callable[[], torch.nn.M
 
     from ladder.zoo import build_model
 
-    common = {"num_classes": config.num_classes, "in_chans": config.in_chans}
+    common: dict[str, Any] = {"num_classes": config.num_classes, "in_chans": config.in_chans}
     if config.ladder is not None:
         chain = load_ladder(config.ladder)
         size = config.image_size or chain.image_size
@@ -150,7 +150,7 @@ def set_up(
         model.train()
         with autocast():
             loss = torch.nn.functional.cross_entropy(forward(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 

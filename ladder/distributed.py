@@ -39,18 +39,13 @@ class Ranks:
         dist.all_gather(parts, values)
         return torch.stack(parts)
 
-    def any(self, flag: bool) -> bool:
-        """True on every rank if it is true on one."""
+    def max(self, value: int) -> int:
+        """The largest value of any rank, known to all: how they agree to save or to stop."""
         if self.world == 1:
-            return flag
-        value = torch.tensor([int(flag)])
-        dist.all_reduce(value, dist.ReduceOp.MAX, group=self.control)
-        return bool(value.item())
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.world > 1:
-            dist.barrier(group=self.control)
+            return value
+        shared = torch.tensor([value])
+        dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.control)
+        return int(shared.item())
 
     def close(self) -> None:
         """Leave the group."""
@@ -83,5 +78,4 @@ def join(device: str) -> Ranks:
     if world == 1:
         return Ranks(picked)
     dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
-    control = dist.new_group(backend="gloo")
-    return Ranks(picked, rank, world, control)
+    return Ranks(picked, rank, world, dist.new_group(backend="gloo"))  # type: ignore[arg-type]

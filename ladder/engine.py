@@ -22,9 +22,11 @@ from ladder.progress import Bar
 from ladder.resolve import Run
 from ladder.rundir import Status
 from ladder.seeding import seed_torch
-from ladder.tracking import Tracker, new_id
+from ladder.tracking import FINISH_TIMEOUT, Tracker, new_id
+from ladder.train import STOPPED
 
 MIN_SAVE_INTERVAL = 5.0  # seconds: epochs shorter than this share a checkpoint
+GO_ON, SAVE, STOP = range(3)  # what a rank may wish between two steps; the strongest wish counts
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Row = dict[str, float | int | None]
 
@@ -212,7 +214,8 @@ class Engine:
         try:
             if self.ranks.is_main:
                 tracker = Tracker(self.run, self.wandb_id, self.log.warning)
-                title = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed} on {self.data.info.name} ({self.device})"
+                what = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed}"
+                title = f"{what} on {self.data.info.name} ({self.device})"
                 bar = Bar(title, self.recipe.epochs, self.steps_per_epoch)
             self._heartbeat(durable=True)
             while self.epoch < self.recipe.epochs:
@@ -220,10 +223,10 @@ class Engine:
                 row = self._finish_epoch(bar)
                 if tracker is not None:
                     tracker.log(row)
-        except BaseException:
+        except BaseException as error:
             if tracker is not None:
-                tracker.finish(exit_code=1)
-                tracker = None
+                stopped = isinstance(error, Stopped)  # a cluster that takes the node back does not wait
+                tracker.finish(STOPPED if stopped else 1, timeout=5 if stopped else FINISH_TIMEOUT)
             raise
         finally:
             if bar is not None:
@@ -245,27 +248,23 @@ class Engine:
         since = logged = time.monotonic()
         before, self._shown = self.train_seconds, self.step
         while self.step < self.steps_per_epoch:
-            if self.ranks.any(self._stop_asked()):
-                self.train_seconds = before + time.monotonic() - since
+            now = time.monotonic()
+            wish = STOP if self._stop_asked() else SAVE if now - self._saved > self.options.save_every else GO_ON
+            if (agreed := self.ranks.max(wish)) != GO_ON:
+                self.train_seconds = before + now - since
                 self.save()
-                raise Stopped
+                if agreed == STOP:
+                    raise Stopped
             self._train_step(batches)
             self.step += 1
             self._steps_done_here += 1
             now = time.monotonic()
-            # ranks must save together: only a clock that all share may decide
-            if self.ranks.any(now - self._saved > self.options.save_every) if self._may_be_due(now) else False:
-                self.train_seconds = before + now - since
-                self.save()
             if now - logged > self.options.log_every:
                 logged = now
                 self._check_finite()
                 self._show(bar, before + now - since)
         self._check_finite()  # waits for the device: the seconds below are those of finished work
         self.train_seconds = before + time.monotonic() - since
-
-    def _may_be_due(self, now: float) -> bool:
-        return self.ranks.world > 1 or now - self._saved > self.options.save_every
 
     def _train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         index = self.epoch * self.steps_per_epoch + self.step
@@ -361,18 +360,19 @@ class Engine:
         self.epoch, self.step, self.train_seconds = self.epoch + 1, 0, 0.0
         self.sums.zero_()
         over = self.epoch == self.recipe.epochs
-        if self.ranks.any(over or time.monotonic() - self._saved > MIN_SAVE_INTERVAL):
+        if self.ranks.max(int(over or time.monotonic() - self._saved > MIN_SAVE_INTERVAL)):
             self.save()
         if self.ranks.is_main:
             self.folder.write_metrics(self.history)
             self.status.top1, self.status.images_per_s = figures["top1"], row["images_per_s"]
             self._heartbeat()
+            loss, speed = sums[0] / sums[1], sums[1] / max(float(row["seconds"] or 0), 1e-9)
             self.log.info(
                 "epoch %d/%d  train loss %.4f  eval loss %.4f  top-1 %.2f  %.0f images/s",
-                self.epoch, self.recipe.epochs, row["train_loss"], figures["loss"], figures["top1"], row["images_per_s"],
-            )  # fmt: skip
+                *(self.epoch, self.recipe.epochs, loss, figures["loss"], figures["top1"], speed),
+            )
             if bar is not None:
-                bar.end_epoch(sums[0] / sums[1], figures["top1"], sums[1] / row["seconds"], self._left())  # type: ignore[operator]
+                bar.end_epoch(loss, figures["top1"], speed, self._left())
         return row
 
     @torch.no_grad()

@@ -56,5 +56,5 @@ def load_model(path: str | Path) -> nn.Module:
     about = json.loads(metadata["about"])
     model = build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
     model.load_state_dict(tensors)
-    model.about = about  # type: ignore[assignment]
+    model.about = about
     return model.eval()

@@ -40,7 +40,7 @@ def stable_hash(what: Mapping[str, Any]) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:
-    """Replace `path` by `content`: write beside it, fsync (if `durable`), rename. Raises OSError; the old file stays."""
+    """Replace `path` by `content`: write beside it, fsync if `durable`, rename. On an OSError the old file stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

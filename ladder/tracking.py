@@ -1,4 +1,4 @@
-"""Owns Weights & Biases: one W&B run for each run folder, written from a thread of its own so it never slows training."""
+"""Owns Weights & Biases: one W&B run for each run folder, written from a thread, so that it never slows training."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Tracker:
         values = {k: v for k, v in row.items() if v is not None}
         self._queue.put(lambda handle: handle.log(values))
 
-    def finish(self, exit_code: int, summary: Mapping[str, Any] | None = None) -> None:
-        """Close the W&B run; exit code 0 marks it finished, any other failed."""
+    def finish(self, exit_code: int, summary: Mapping[str, Any] | None = None, timeout: float = FINISH_TIMEOUT) -> None:
+        """Close the W&B run, waiting `timeout` seconds at most; exit code 0 marks it finished, any other failed."""
         if self._thread is None:
             return
         values = dict(summary or {})
@@ -52,9 +52,9 @@ class Tracker:
 
         self._queue.put(close)
         self._queue.put(None)
-        self._thread.join(FINISH_TIMEOUT)
+        self._thread.join(timeout)
         if self._thread.is_alive():
-            self._warn(f"W&B did not finish within {FINISH_TIMEOUT:.0f} s: left behind; sync it later with `wandb sync`")
+            self._warn(f"W&B did not finish within {timeout:.0f} s: left behind; sync it later with `wandb sync`")
         self._thread = None
 
     def _work(self) -> None:

@@ -97,7 +97,7 @@ def execute(run: Any) -> Outcome:
 
 
 def task(cfg: Any) -> Outcome:
-    """Hydra's task function: prepare and execute one config. A mistake is an outcome: Hydra would add lines of its own."""
+    """Hydra's task function: prepare and execute one config. A mistake is an outcome: Hydra would add its lines."""
     try:
         outcome = execute(prepare(cfg))
     except UserError as error:
@@ -126,7 +126,9 @@ def explain(error: Exception) -> UserError:
             return cause
         chain.append(cause)
     text = "\n".join(str(e) for e in chain)
-    if missing := re.search(r"(?:Could not find|Cannot find primary config|In '[^']*': Could not find) '([^']+)'", text):
+    if missing := re.search(
+        r"(?:Could not find|Cannot find primary config|In '[^']*': Could not find) '([^']+)'", text
+    ):
         group, _, name = missing[1].rpartition("/")
         options = re.findall(r"^\t(\S+)", text, re.M)
         return unknown(group or "config", name, options)
@@ -187,7 +189,8 @@ def _help() -> str:
         return ", ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))) or "none"
 
     keys = "\n".join(
-        f"  {group}.KEY  {', '.join(_keys_of(TrainConfig, group))}" for group in ("recipe", "data", "engine", "wandb", "spec")
+        f"  {group}.KEY  {', '.join(_keys_of(TrainConfig, group))}"
+        for group in ("recipe", "data", "engine", "wandb", "spec")
     )
     return f"""{__doc__}
 Choices

@@ -49,7 +49,7 @@ def test_a_broken_newest_falls_back_with_a_warning(tmp_path: Path, damage: str) 
 
 def test_all_broken_is_told_not_ignored(tmp_path: Path) -> None:
     (tmp_path / checkpoint.LAST).write_bytes(b"x")
-    with pytest.warns(UserWarning), pytest.raises(UserError, match="start the run again"):
+    with pytest.warns(UserWarning, match="is broken"), pytest.raises(UserError, match="start the run again"):
         checkpoint.load(tmp_path)
 
 

@@ -81,7 +81,7 @@ def test_a_mistake_is_one_line(command: Command, tmp_path: Path, arguments: list
 def test_a_class_folder_without_images(command: Command, tmp_path: Path) -> None:
     images(tmp_path / "set", "train/a/1.png", "train/b/1.png", "test/a/1.png")
     (tmp_path / "set/test/b").mkdir()
-    code, out, err = command("data=imagefolder", "data.root=set", "recipe.batch_size=2")
+    code, _, err = command("data=imagefolder", "data.root=set", "recipe.batch_size=2")
     assert (code, err.count("\n")) == (2, 1), err
     assert "test/b" in err
     assert not (tmp_path / "runs").exists()
@@ -90,7 +90,7 @@ def test_a_class_folder_without_images(command: Command, tmp_path: Path) -> None
 def test_an_image_that_cannot_be_decoded(command: Command, tmp_path: Path) -> None:
     images(tmp_path / "set", *(f"{split}/{c}/{i}.png" for split in ("train", "test") for c in "ab" for i in range(4)))
     (tmp_path / "set/train/b/2.png").write_bytes(b"no image")
-    code, out, err = command("data=imagefolder", "data.root=set", "recipe.batch_size=2", "data.loader=memory")
+    code, _, err = command("data=imagefolder", "data.root=set", "recipe.batch_size=2", "data.loader=memory")
     assert (code, err.count("\n")) == (2, 1), err
     assert "train/b/2.png" in err
     assert not (tmp_path / "runs").exists()
@@ -98,7 +98,7 @@ def test_an_image_that_cannot_be_decoded(command: Command, tmp_path: Path) -> No
 
 def test_an_unwritable_runs_dir(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    code, out, err = command("runs_dir=file/runs")
+    code, _, err = command("runs_dir=file/runs")
     assert (code, err.count("\n")) == (2, 1), err
     assert "file/runs" in err
 
@@ -107,7 +107,7 @@ def test_a_run_folder_of_another_format(command: Command, tmp_path: Path) -> Non
     assert command("recipe.epochs=1")[0] == 0
     (status,) = (tmp_path / "runs").glob("*/*/status.json")
     status.write_text(status.read_text().replace('"format": 1', '"format": 7'))
-    code, out, err = command("recipe.epochs=1")
+    code, _, err = command("recipe.epochs=1")
     assert (code, err.count("\n")) == (2, 1), err
     assert "format 7" in err
 
@@ -120,14 +120,14 @@ def test_a_run_says_where_it_is(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_failed_run_is_exit_code_1(command: Command) -> None:
-    code, out, err = command("rung=gelu", "recipe.lr=1e30", "recipe.warmup_epochs=0")
+    code, _, err = command("rung=gelu", "recipe.lr=1e30", "recipe.warmup_epochs=0")
     assert code == 1
     assert "not finite at step" in err
     assert err.count("\n") == 1
 
 
 def test_help_lists_the_choices(command: Command) -> None:
-    code, out, err = command("--help", tiny=False)
+    code, out, _ = command("--help", tiny=False)
     assert code == 0
     for name in ("convnext_t", "digits", "demo", "kernel_size", "batch_size"):
         assert name in out

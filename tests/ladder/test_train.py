@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -174,7 +176,15 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (1, 2), (2, 2)])
 def test_ranks_and_accumulation_share_one_batch(tmp_path: Path, ranks: int, accumulate: int) -> None:
-    plain = ("rung=12", "recipe.epochs=1", "recipe.crop=none", "recipe.optimizer=sgd", "recipe.lr=0.1", "recipe.weight_decay=0", "recipe.warmup_epochs=0")
+    plain = (
+        "rung=12",
+        "recipe.epochs=1",
+        "recipe.crop=none",
+        "recipe.optimizer=sgd",
+        "recipe.lr=0.1",
+        "recipe.weight_decay=0",
+        "recipe.warmup_epochs=0",
+    )
     alone = run_of(tmp_path / "alone", *plain)
     train(alone)
     shared = run_of(tmp_path / "shared", *plain, f"engine.accumulate={accumulate}")
@@ -204,8 +214,6 @@ def test_checkpointed_activations_and_layout_do_not_change_the_result(done, tmp_
 
 
 def test_disabled_wandb_is_not_imported(tmp_path: Path) -> None:
-    import subprocess
-
     code = (
         "import sys; from tiny import run_of, train; from pathlib import Path\n"
         "train(run_of(Path(sys.argv[1]), 'rung=0', 'recipe.epochs=1'))\n"
@@ -216,8 +224,7 @@ def test_disabled_wandb_is_not_imported(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        
-        env={**__import__("os").environ, "PYTHONPATH": ":".join(sys.path)},
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
     )
     assert said.stdout.split()[-1] == "False"
 
