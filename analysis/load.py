@@ -115,7 +115,7 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     | best_top1, best_epoch | percent, epoch; never a headline: picked on the evaluated split |
     | params, macs | parameters; multiply-accumulates of convolution and linear layers for one image |
     | images_per_s | training throughput, median over epochs |
-    | peak_memory_bytes | of the device; missing on CPU |
+    | peak_memory_bytes | most memory in use: of the GPU, or on CPU of the process |
     | wall_s | seconds over all attempts |
     | device, precision | name of the device; float32, bf16, fp16 |
     | config_hash, group_hash | 8 hex digits; runs with equal group_hash differ in rung and seed alone |

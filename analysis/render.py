@@ -138,8 +138,9 @@ STYLE = """:root { color-scheme: light dark; --line: #8888; --dim: #666; --soft:
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 75rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-block: 2px solid var(--line); }
-th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; }
+th, td { padding: .2rem .55rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+th[colspan] { text-align: center; }
 thead tr:last-child th { border-bottom: 1px solid var(--line); }
 tr.side td:first-child, tr.subset td:first-child { padding-left: 2.4rem; font-style: italic; }
 tr.reference td { color: var(--dim); }
@@ -149,8 +150,8 @@ ul.notes { color: var(--dim); font-size: .87em; padding-left: 1.1rem; }
 """
 
 
-def html_table(table: Table) -> str:
-    """One table as an HTML section, without page and style."""
+def html_table(table: Table, level: int = 2) -> str:
+    """One table as an HTML section with a heading of `level`, without page and style."""
     g = grid(table, titles=True)
     own = sum(not c.paper for c in g.columns)
     head = "".join(f"<th{' class=paper' if c.paper else ''}>{html.escape(c.heading)}</th>" for c in g.columns)
@@ -168,7 +169,7 @@ def html_table(table: Table) -> str:
         rows.append(f'<tr class="{line.kind}">{"".join(cells)}</tr>')
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in g.footnotes)
     return (
-        f"<section>\n<h2>{html.escape(g.title)}</h2>\n<p>{html.escape(g.subtitle)}</p>\n"
+        f"<section>\n<h{level}>{html.escape(g.title)}</h{level}>\n<p>{html.escape(g.subtitle)}</p>\n"
         f'<div class="scroll"><table>\n<thead>{over}<tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + f'\n</tbody>\n</table></div>\n<ul class="notes">{notes}</ul>\n</section>'

@@ -168,6 +168,12 @@ def assert_readable(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     return check
 
 
+@pytest.fixture(scope="session")
+def study_type() -> type[Study]:
+    """The writer of study folders, for fixtures that outlive a test."""
+    return Study
+
+
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., Study]:
     """A function that starts a study folder: make_study("demo") or make_study("t", ladder="convnext_t")."""

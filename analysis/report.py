@@ -1,0 +1,256 @@
+"""Owns the command `python -m analysis.report`: a study as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ladder.errors import UserError, run_cli
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.collection import Chart
+    from analysis.summary import Row, Table
+
+EPILOG = """examples:
+  python -m analysis.report runs/demo                          writes runs/demo/report.html
+  python -m analysis.report runs/lr --compare recipe.lr --out lr.html
+
+The page holds all it shows: it opens without a network, on a phone, and prints.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description="One HTML page about a study: headline, tables, charts, failures, configuration, how to reproduce.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("study", nargs="+", help="folder of runs, such as runs/demo; several are read as one study")
+    out.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the study's folder")
+    out.add_argument("--title", help="default: the names of the studies")
+    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a part for each value")
+    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and print its path. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    out = args.out or Path(args.study[0]) / "report.html"
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"--out {out}: must end in .html")
+    from analysis.files import make_parent, write_text
+    from analysis.table import pairs
+
+    make_parent(out)  # before the minute that drawing takes
+    content, skipped = build(args.study, title=args.title, compare=args.compare, where=pairs(args.where))
+    for line in skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    write_text(out, content)
+    print(out)
+    return 0
+
+
+def build(
+    study: Any, *, title: str | None = None, compare: Sequence[str] = (), where: dict[str, str] | None = None
+) -> tuple[str, list[str]]:
+    """The page of one or several studies, and a line for every folder that was left out of it.
+
+    Raises:
+        UserError: as `analysis.load` and `analysis.summary.summarise`.
+    """
+    from analysis import page
+    from analysis.collection import study_charts
+    from analysis.load import load, load_curves
+    from analysis.summary import summarise
+
+    skipped: list[str] = []
+    runs = load(study, on_skip=skipped.append)
+    tables = summarise(runs, compare=compare, where=where)
+    curves = load_curves(runs, on_skip=skipped.append)
+    charts = list(study_charts(tables, curves))
+    name = title or "Study " + ", ".join(dict.fromkeys(runs["study"]))
+    sections = [("top", "", _lead(runs, tables))]
+    for number, table in enumerate(tables):
+        mine = [chart for of, chart in charts if of is table]
+        mark = f"-{number}" if len(tables) > 1 else ""
+        sections += _table_sections(table, mine, mark, len(tables) > 1)
+    sections.append(("runs", "Runs and failures", _failures(runs, tables, skipped)))
+    sections.append(("configuration", "Configuration", _configuration(runs, tables)))
+    sections.append(("reproduce", "How to reproduce", _reproduce(runs, tables)))
+    return page.page(name, sections), skipped
+
+
+def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: bool) -> list[tuple[str, str, str]]:
+    from analysis import page
+    from analysis.cells import heading
+    from analysis.render import html_table
+
+    def pictures(*ends: str) -> str:
+        return "\n".join(page.picture(chart) for chart in charts if chart.stem.endswith(ends))
+
+    of = f": {heading(table)}" if several else ""
+    parts = [
+        ("ladder", f"The ladder{of}", _headline(table) + pictures("roadmap")),
+        ("table", "Table", html_table(table, level=3)),
+        ("changes", "What each step changed", pictures("changes")),
+        ("cost-accuracy", "Accuracy over cost", pictures("macs", "throughput")),
+        ("curves", "Training curves", pictures("curves", "curves_loss")),
+        ("blocks", "The blocks", pictures("blocks")),
+        ("cost", "Where the cost sits", pictures("cost_by_kind", "cost_by_stage")),
+    ]
+    return [(f"{name}{mark}", words, body) for name, words, body in parts if body.strip()]
+
+
+def _lead(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
+    counts = runs["state"].value_counts()
+    rest = ", ".join(f"{n} {state}" for state, n in counts.items() if state != "done")
+    done = f"{counts.get('done', 0)} of {len(runs)} runs done" + (f" ({rest})" if rest else "")
+    ladders = ", ".join(dict.fromkeys(f"{t.title} on {t.data}" for t in tables))
+    return f'<p class="lead">{html.escape(ladders)}: {html.escape(done)}.</p>'
+
+
+def _headline(table: Table) -> str:
+    """First and last finished rung of the chain, the clearest step up and down, how many steps are clear of noise."""
+    from analysis import page
+    from analysis.cells import change_text, spread
+    from analysis.stats import change
+
+    main = [row for row in table.rows if row.kind == "main" and row.top1]
+    cards: list[str] = []
+    if table.kind == "chain" and len(main) > 1:
+        first, last = main[0], main[-1]
+        assert first.top1 is not None and last.top1 is not None
+        whole = change(first.values, last.values)
+        start, end = (spread(r.top1.mean, r.top1.std) for r in (first, last) if r.top1)
+        cards.append(page.card(start, f"% top-1 of {first.title}, {_seeds(first)}"))
+        cards.append(page.card(end, f"% top-1 of {last.title}, {_seeds(last)}"))
+        cards.append(page.card(change_text(whole), f"points, {first.title} to {last.title}, ±95% interval"))
+    elif main and main[0].top1 is not None:
+        cards.append(page.card(spread(main[0].top1.mean, main[0].top1.std), f"% top-1 of {main[0].title}"))
+    judged = [row for row in table.rows if row.kind == "main" and row.change and row.change.within_noise is not None]
+    if judged:
+        clear = sum(not row.change.within_noise for row in judged if row.change)
+        cards.append(page.card(f"{clear} of {len(judged)}", "steps changed top-1 by more than seed noise"))
+    moved = [row for row in table.rows if row.kind == "main" and row.change]
+    if len(moved) > 2:
+        best = max(moved, key=lambda row: row.change.delta if row.change else 0)
+        worst = min(moved, key=lambda row: row.change.delta if row.change else 0)
+        cards.append(page.card(change_text(best.change), f"the largest step up: {best.title}"))
+        if worst.change and worst.change.delta < 0:
+            cards.append(page.card(change_text(worst.change), f"the largest step down: {worst.title}"))
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def _seeds(row: Row) -> str:
+    count = row.top1.n if row.top1 else 0
+    return f"{count} seed{'s' if count != 1 else ''}"
+
+
+def _failures(runs: pd.DataFrame, tables: Sequence[Table], skipped: Sequence[str]) -> str:
+    from analysis import page
+
+    parts = []
+    for state, words in (
+        ("failed", "Failed"),
+        ("running", "Running (or ended without a word: see analysis.status)"),
+        ("stopped", "Stopped, to be resumed by the same command"),
+        ("pending", "Not started"),
+    ):
+        mine = runs[runs["state"] == state]
+        if len(mine):
+            head = ["run", "epochs", "tries"] + (["error"] if state == "failed" else [])
+            rows = [
+                [str(r.run), _text(r.epochs_done), _text(r.attempts), _text(r.error)][: len(head)]
+                for r in mine.itertuples()
+            ]
+            table = page.plain_table(head, rows)
+            parts.append(
+                f'<h3>{words} ({len(mine)})</h3><div class="{"bad" if state == "failed" else ""}">{table}</div>'
+            )
+    missing = [
+        note for table in tables for note in table.notes if note.startswith("no run yet") or "not launched" in note
+    ]
+    if missing:
+        parts.append(f"<h3>Missing</h3>{page.listing(dict.fromkeys(missing))}")
+    if skipped:
+        parts.append(f"<h3>Folders left out ({len(skipped)})</h3>{page.listing(skipped)}")
+    return "".join(parts) or "<p>Every run is done, none is missing, no folder was left out.</p>"
+
+
+def _configuration(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
+    from analysis import page
+    from analysis.configs import differences, flatten, read_config, show
+
+    done = runs[runs["state"] == "done"]
+    configs = [c for c in (read_config(str(p)) for p in done["path"]) if c is not None]
+    parts = []
+    differing = differences(configs, ("rung", "steps", "without", "spec", "seed", "ladder"))
+    if differing:
+        rows = [(key, "; ".join(show(v) for v in values[:8])) for key, values in differing.items()]
+        parts.append("<h3>What differs between the runs, beside rung and seed</h3>")
+        parts.append(page.plain_table(("key", "values"), rows))
+    else:
+        parts.append("<p>The runs differ in rung and seed alone.</p>")
+    for table in tables:
+        changes = list(_spec_changes(table))
+        if changes:
+            parts.append(f"<h3>What each step of {html.escape(table.ladder)} sets</h3>")
+            parts.append(page.plain_table(("rung", "spec"), changes))
+    if configs:
+        same = {k: v for k, v in flatten(configs[0]).items() if k not in differing}
+        rows = [(k, show(v)) for k, v in same.items() if k.split(".")[0] in ("recipe", "data", "engine")]
+        parts.append("<details><summary>All settings that the runs share</summary>")
+        parts.append(page.plain_table(("key", "value"), rows) + "</details>")
+    return "\n".join(parts)
+
+
+def _spec_changes(table: Table) -> Iterable[tuple[str, str]]:
+    from analysis.configs import show
+    from analysis.overrides import load_ladder_or_none
+
+    ladder = load_ladder_or_none(table.ladder)
+    if ladder is None:
+        return
+    steps = {step.name: step for step in (*ladder.steps, *ladder.side)}
+    for row in table.rows:
+        if step := steps.get(row.rung):
+            values = {**step.change, **{f"recipe.{k}": v for k, v in step.recipe.items()}}
+            yield row.title, ", ".join(f"{k}: {show(v)}" for k, v in values.items())
+
+
+def _reproduce(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
+    from analysis import page
+    from analysis.reproduce import code_of, commands, versions_of
+
+    parts = []
+    code = code_of(runs)
+    if len(code) == 1 and len(code[0][0]) == 40:
+        parts.append(f"<p>Code: commit <code>{code[0][0]}</code></p><pre>git checkout {code[0][0]}</pre>")
+    else:
+        parts.append("<p>Code of the finished runs:</p>" + page.listing(f"{name}: {n} runs" for name, n in code))
+    lines = [line for table in tables for line in commands(runs[runs["path"].isin(table.paths)])]
+    if lines:
+        parts.append("<p>Commands (a run that is done is skipped):</p>")
+        parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
+    for config in runs["study"].drop_duplicates():
+        parts.append(f"<p>This page: <code>python -m analysis.report runs/{html.escape(str(config))}</code></p>")
+    rows = [(name, ", ".join(values)) for name, values in versions_of(runs).items() if values]
+    parts.append(page.plain_table(("what", "version"), rows))
+    return "\n".join(parts)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value != value or str(value) == "<NA>" else str(value)
+
+
+if __name__ == "__main__":
+    run_cli(main)
