@@ -1,0 +1,236 @@
+"""Owns the command `python -m analysis.status`: what of a study is done, running, dead, failed, stopped, to come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.load import OWN_FOLDERS
+from ladder.errors import UserError, one_line, run_cli
+from ladder.launch.study import planned
+from ladder.progress import duration
+from ladder.rundir import FORMAT, RunDir, Status, is_dead
+
+STATES = ("done", "running", "dead", "failed", "stopped", "pending")
+MEANING = {
+    "dead": "its process ended without a word; the same launch resumes it",
+    "stopped": "saved when asked to stop; the same launch resumes it",
+    "pending": "not started yet",
+}
+SHOWN = 12  # names of a state in the text, before "and N more"
+_THREADS = 8  # reading small files is waiting, most of all on a network file system
+
+EPILOG = """examples:
+  python -m analysis.status runs/demo
+  python -m analysis.status runs/demo --watch          again every 2 seconds, until all is done or Ctrl-C
+  python -m analysis.status runs/demo --format json
+
+It reads the run folders alone, so it works from any terminal and host that sees them, while a sweep runs or after.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. Times in seconds, top1 in percent; None where unknown."""
+
+    run: str  # name of its folder
+    state: str
+    rung: str | None = None
+    seed: int | None = None
+    epoch: float | None = None  # epochs done, the present one in part
+    epochs: int | None = None
+    top1: float | None = None  # after the last whole epoch
+    images_per_s: float | None = None
+    eta_s: float | None = None
+    attempts: int | None = None
+    error: str | None = None
+    heartbeat_age_s: float | None = None
+    host: str | None = None
+    pid: int | None = None
+    log: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Short, for a table."""
+        return self.run if self.rung is None else f"{self.rung} s{self.seed}"
+
+
+def read(study: Path) -> list[Row]:
+    """The runs of a study: those it was asked for in that order, then others by name. Raises UserError for no study."""
+    if not study.is_dir():
+        raise UserError(f"no study folder {study}: give one, such as runs/demo")
+    if (study / "status.json").exists():
+        raise UserError(f"{study} is one run, not a study: give its parent folder {study.parent}")
+    try:
+        with os.scandir(study) as entries:
+            found = {e.name for e in entries if e.name[0] not in "._" and e.name not in OWN_FOLDERS and e.is_dir()}
+    except OSError as error:
+        raise UserError(f"study folder {study}: {error.strerror}") from None
+    asked = planned(study)
+    names = [*asked, *sorted(found.difference(asked))]
+    now = time.time()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = list(pool.map(lambda name: _read(study / name, name in found, now), names))
+    wanted = set(asked)  # a folder without a status is a run only if somebody asked for it
+    return [row for row in rows if row.state != "pending" or row.run in wanted]
+
+
+def _read(path: Path, exists: bool, now: float) -> Row:
+    if not exists:
+        return Row(path.name, "pending")
+    log = str(path / "train.log")
+    try:
+        status = RunDir(path).read_status()
+        done = (path / "result.json").exists()
+        if status is None:
+            return Row(path.name, "done" if done else "pending")
+        if status.format != FORMAT:
+            return Row(path.name, "failed", error=f"of format {status.format}; this version reads {FORMAT}", log=log)
+        return _row(path.name, status, done, now, log)
+    except (OSError, TypeError, ValueError) as error:
+        return Row(path.name, "failed", error=f"status.json can't be read: {one_line(error)}", log=log)
+
+
+def _row(name: str, status: Status, done: bool, now: float, log: str) -> Row:
+    state = "done" if done else "dead" if is_dead(status, now) else status.state
+    if state not in STATES or (state == "done" and not done):
+        raise ValueError(f"it says {state!r}, and there is no result.json")
+    epoch = status.step / status.steps * status.epochs if status.steps else float(status.epoch)
+    return Row(
+        run=name,
+        state=state,
+        rung=status.rung,
+        seed=status.seed,
+        epoch=round(epoch, 2),
+        epochs=status.epochs,
+        top1=status.top1,
+        images_per_s=status.images_per_s,
+        eta_s=status.eta_s if state == "running" else None,
+        attempts=status.attempts,
+        error=None if done else status.error,
+        heartbeat_age_s=round(max(0.0, now - status.heartbeat), 1),
+        host=status.host,
+        pid=status.pid,
+        log=log,
+    )
+
+
+def counts(rows: Iterable[Row]) -> dict[str, int]:
+    """How many runs are in each state, states without runs left out."""
+    counter = Counter(row.state for row in rows)
+    return {state: counter[state] for state in STATES if counter[state]}
+
+
+def text(study: Path, rows: Sequence[Row]) -> str:
+    """What a person reads."""
+    told = ", ".join(f"{n} {state}" for state, n in counts(rows).items())
+    lines = [f"{study}: {len(rows)} runs" + (f": {told}" if told else "")]
+    by_state = {state: [row for row in rows if row.state == state] for state in STATES}
+    if by_state["running"]:
+        lines += ["", *_table(by_state["running"])]
+    for row in by_state["dead"]:
+        ago = duration(row.heartbeat_age_s or 0)
+        lines += [
+            "",
+            f"dead    {row.run}: last heartbeat {ago} ago, pid {row.pid} on {row.host}",
+            f"        log: {row.log}",
+        ]
+    for row in by_state["failed"]:
+        lines += ["", f"failed  {row.run}: {row.error}", f"        log: {row.log}"]
+    for state in ("stopped", "pending"):
+        if names := [row.run for row in by_state[state]]:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            lines += ["", f"{state:7} {', '.join(names[:SHOWN])}{more}"]
+    explained = [f"{state}: {meaning}" for state, meaning in MEANING.items() if by_state[state]]
+    return "\n".join([*lines, *(["", *explained] if explained else [])])
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    """The running ones, columns aligned."""
+    cells = [("running", "epoch", "top-1", "images/s", "left")]
+    for row in rows:
+        cells.append(
+            (
+                row.name,
+                f"{row.epoch:.1f}/{row.epochs}",
+                "" if row.top1 is None else f"{row.top1:.2f}",
+                "" if row.images_per_s is None else f"{row.images_per_s:,.0f}",
+                "" if row.eta_s is None else duration(row.eta_s),
+            )
+        )
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]
+
+
+def as_json(study: Path, rows: Sequence[Row]) -> str:
+    """What a program reads: `study`, `counts` by state, `runs` with the fields of `Row`."""
+    content: dict[str, Any] = {"study": str(study), "counts": counts(rows), "runs": [asdict(row) for row in rows]}
+    return json.dumps(content, indent=1)
+
+
+def watch(study: Path, every: float) -> int:
+    """Show the text again and again, until nothing is left to wait for, or Ctrl-C."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    shown = ""
+    with Live(console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                rows = read(study)
+                now = text(study, rows)
+                if console.is_terminal:
+                    live.update(Text(now), refresh=True)
+                elif now != shown:
+                    print(now, flush=True)
+                shown = now
+                if rows and not {"running", "pending"} & set(counts(rows)):
+                    return 0
+                time.sleep(every)
+        except KeyboardInterrupt:
+            return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.status",
+        description="What of a study is done, running (and how far), dead, failed (and why), stopped, to come.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("study", type=Path, help="folder of runs, such as runs/demo")
+    out.add_argument("--format", choices=("text", "json"), default="text")
+    out.add_argument("--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="again every 2 (or SECONDS)")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the state of a study. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    if args.watch is not None:
+        if args.format != "text":
+            raise UserError("--watch goes with --format text")
+        if not args.watch > 0:
+            raise UserError(f"--watch {args.watch:g}: must be seconds above 0")
+        return watch(args.study, args.watch)
+    rows = read(args.study)
+    print(as_json(args.study, rows) if args.format == "json" else text(args.study, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
