@@ -11,7 +11,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from timm.layers import ClassifierHead, DropPath, LayerNorm2d, NormMlpClassifierHead
@@ -159,9 +159,6 @@ class RoadmapNet(nn.Module):
         UserError: on a pooling that the head does not have.
     """
 
-    first_conv: ClassVar[str] = "stem.conv"
-    classifier: ClassVar[str] = "head.fc"
-
     def __init__(
         self,
         spec: NetSpec,
@@ -178,14 +175,15 @@ class RoadmapNet(nn.Module):
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
 
-        last = max(sum(spec.depths) - 1, 1)
-        rates = iter([spec.drop_path * i / last for i in range(sum(spec.depths))])
+        blocks = sum(spec.depths)
+        rates = [spec.drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
         self.stem = _stem(spec, in_chans)
         self.stages = nn.Sequential()
         features: list[dict[str, Any]] = []
         width, reductions = spec.widths[0], self.reductions(spec)
         for i, depth in enumerate(spec.depths):
-            self.stages.append(Stage(spec, i, width, list(itertools.islice(rates, depth))))
+            self.stages.append(Stage(spec, i, width, rates[:depth]))
+            rates = rates[depth:]
             width = _inner_outer(spec, i)[1]
             features.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
         self.feature_info = features

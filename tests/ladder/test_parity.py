@@ -88,6 +88,14 @@ def test_larger_convnexts_have_the_same_parameters(name: str) -> None:
     load_timm_state(ours, theirs.state_dict())  # raises where a name or a shape differs
 
 
+def test_pointwise_convolutions_load_where_the_network_has_linear_layers() -> None:
+    theirs = randomised(timm.create_model("convnext_atto"))  # built with 1 x 1 convolutions
+    assert theirs.state_dict()["stages.0.blocks.0.mlp.fc1.weight"].ndim == 4
+    ours = build_model("convnext_t", depths=[2, 2, 6, 2], widths=[40, 80, 160, 320])
+    load_timm_state(ours, theirs.state_dict())
+    assert_same_logits(theirs, ours)
+
+
 def test_torchvision_and_old_checkpoints_are_understood() -> None:
     theirs = randomised(unfilled(torchvision.models.resnet50))
     state = {k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
