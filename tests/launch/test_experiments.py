@@ -1,0 +1,69 @@
+"""Owns the check that every study of conf/experiment is what it says: its runs resolve, and as many as it names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ladder import train
+from ladder.launch.local import LocalLauncher
+from ladder.paths import conf_dir
+from ladder.resolve import Run
+
+# study: runs, ladder, data, seeds
+STUDIES = {
+    "demo": (39, "convnext_32", "digits", 3),
+    "cifar10": (39, "convnext_32", "cifar10", 3),
+    "fashion_mnist": (39, "convnext_32", "fashion_mnist", 3),
+    "paper_t": (39, "convnext_t", "imagenet", 3),
+    "paper_b": (13, "convnext_b", "imagenet", 1),
+    "paper_kernel": (15, "convnext_t", "imagenet", 3),
+}
+
+
+def runs_of(experiment: str, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[Run]:
+    """The runs that `python -m ladder.train experiment=...` would launch."""
+    found: list[Run] = []
+
+    def note(self: LocalLauncher, runs: list[Run]) -> dict[Path, train.Outcome]:
+        found.extend(runs)
+        return {run.dir.path: train.Outcome("skipped", run.label) for run in runs}
+
+    monkeypatch.setattr(LocalLauncher, "_launch", note)
+    monkeypatch.setattr(sys, "argv", ["ladder.train", f"experiment={experiment}", *overrides])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    train.OUTCOMES.clear()
+    assert train.main() == 0
+    return found
+
+
+def test_each_file_is_checked_here() -> None:
+    assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == set(STUDIES)
+
+
+@pytest.mark.parametrize("experiment", STUDIES)
+def test_a_study_is_one_comparable_sweep(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, ladder, data, seeds = STUDIES[experiment]
+    runs = runs_of(experiment, monkeypatch)
+    assert len(runs) == len({run.dir.path for run in runs}) == count
+    assert {run.ladder.name for run in runs} == {ladder}
+    assert {run.data.name for run in runs} == {data}
+    assert {run.seed for run in runs} == set(range(seeds))
+    assert len({run.group_hash for run in runs}) == 1, "one table can hold them all"
+    assert all(run.recipe.batch_size % run.engine.accumulate == 0 for run in runs)
+
+
+def test_the_command_line_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = runs_of("demo", monkeypatch, "rung=gelu,3", "seed=7", "recipe.epochs=2", "study=mine")
+    assert [(run.rung.name, run.seed, run.recipe.epochs, run.study) for run in runs] == [
+        ("gelu", 7, 2, "mine"),
+        ("depthwise_conv", 7, 2, "mine"),
+    ]
+
+
+def test_the_kernel_study_shares_its_runs_with_the_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder = {run.dir.path for run in runs_of("paper_t", monkeypatch)}
+    kernel = {run.dir.path for run in runs_of("paper_kernel", monkeypatch)}
+    assert len(kernel & ladder) == 6, "kernel sizes 3 and 7 are rungs of the ladder"
