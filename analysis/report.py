@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import html
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def build(
     from analysis import page
     from analysis.collection import study_charts
     from analysis.load import load, load_curves
+    from analysis.reproduce import launches
     from analysis.summary import summarise
 
     skipped: list[str] = []
@@ -83,9 +85,11 @@ def build(
         mine = [chart for of, chart in charts if of is table]
         mark = f"-{number}" if len(tables) > 1 else ""
         sections += _table_sections(table, mine, mark, len(tables) > 1)
-    sections.append(("runs", "Runs and failures", _failures(runs, tables, skipped)))
+    folders = [Path(s) for s in ([study] if isinstance(study, str | os.PathLike) else study)]
+    launched = {command: names for folder in folders for command, names in launches(folder).items()}
+    sections.append(("runs", "Runs and failures", _failures(runs, tables, skipped, launched)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
-    sections.append(("reproduce", "How to reproduce", _reproduce(runs, tables)))
+    sections.append(("reproduce", "How to reproduce", _reproduce(runs, tables, list(launched))))
     return page.page(name, sections), skipped
 
 
@@ -155,7 +159,9 @@ def _seeds(row: Row) -> str:
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
-def _failures(runs: pd.DataFrame, tables: Sequence[Table], skipped: Sequence[str]) -> str:
+def _failures(
+    runs: pd.DataFrame, tables: Sequence[Table], skipped: Sequence[str], launched: Mapping[str, Sequence[str]]
+) -> str:
     from analysis import page
 
     parts = []
@@ -179,6 +185,10 @@ def _failures(runs: pd.DataFrame, tables: Sequence[Table], skipped: Sequence[str
     missing = [
         note for table in tables for note in table.notes if note.startswith("no run yet") or "not launched" in note
     ]
+    there = set(runs["run"])
+    waiting = [name for names in launched.values() for name in names if name not in there]
+    if waiting:
+        missing.append(f"{len(waiting)} launched and not started yet: {', '.join(dict.fromkeys(waiting))}")
     if missing:
         parts.append(f"<h3>Missing</h3>{page.listing(dict.fromkeys(missing))}")
     if skipped:
@@ -227,7 +237,7 @@ def _spec_changes(table: Table) -> Iterable[tuple[str, str]]:
             yield row.title, ", ".join(f"{k}: {show(v)}" for k, v in values.items())
 
 
-def _reproduce(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
+def _reproduce(runs: pd.DataFrame, tables: Sequence[Table], launched: Sequence[str]) -> str:
     from analysis import page
     from analysis.reproduce import code_of, commands, versions_of
 
@@ -236,13 +246,17 @@ def _reproduce(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
     if len(code) == 1 and len(code[0][0]) == 40:
         parts.append(f"<p>Code: commit <code>{code[0][0]}</code></p><pre>git checkout {code[0][0]}</pre>")
     else:
-        parts.append("<p>Code of the finished runs:</p>" + page.listing(f"{name}: {n} runs" for name, n in code))
+        parts.append(
+            "<p>Commits of the finished runs, with their number:</p>" + page.listing(f"{name}: {n}" for name, n in code)
+        )
     lines = [line for table in tables for line in commands(runs[runs["path"].isin(table.paths)])]
+    if launched:
+        parts.append("<p>As launched:</p><pre>" + html.escape("\n".join(launched)) + "</pre>")
     if lines:
-        parts.append("<p>Commands (a run that is done is skipped):</p>")
+        parts.append("<p>As the runs' configs read, every choice spelled out (a run that is done is skipped):</p>")
         parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
-    for config in runs["study"].drop_duplicates():
-        parts.append(f"<p>This page: <code>python -m analysis.report runs/{html.escape(str(config))}</code></p>")
+    names = " ".join(f"runs/{name}" for name in runs["study"].drop_duplicates())
+    parts.append(f"<p>This page: <code>python -m analysis.report {html.escape(names)}</code></p>")
     rows = [(name, ", ".join(values)) for name, values in versions_of(runs).items() if values]
     parts.append(page.plain_table(("what", "version"), rows))
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,15 @@ def commands(runs: pd.DataFrame) -> list[str]:
     for (common, rung), numbers in seeds.items():
         jobs.setdefault((common, tuple(sorted(numbers))), []).append(rung)
     return [_command(common, rungs, numbers) for (common, numbers), rungs in jobs.items()]
+
+
+def launches(study: Path) -> dict[str, list[str]]:
+    """The commands that were given to launch runs into a study folder, as study.json keeps them, with their runs."""
+    try:
+        found = json.loads((study / "study.json").read_text(encoding="utf-8"))["launches"]
+        return {str(command): [str(run) for run in launch["runs"]] for command, launch in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # runs started one by one leave no study.json
 
 
 def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) -> str:

@@ -67,7 +67,7 @@ def _without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     again = hashed[hashed.duplicated(["ladder", "rung", "seed", "config_hash"])]
     if not len(again):
         return runs, []
-    return runs.drop(index=again.index), [f"{len(again)} runs are in more than one of the studies: counted once"]
+    return runs.drop(index=again.index), [f"in more than one of the studies, counted once: {len(again)}"]
 
 
 def _parts(
@@ -160,4 +160,7 @@ def _overridden(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
         for key, new in overrides(str(run.path), ladder).items():
             if key != "drop_path":  # it comes from the recipe
                 found.setdefault(f"spec.{key}={show(new)}", []).append(str(run.rung))
-    return [f"{change} instead of the ladder's value in {len(names)} rungs" for change, names in found.items()]
+    return [
+        f"{change} instead of the ladder's value in {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}"
+        for change, names in found.items()
+    ]

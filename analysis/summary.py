@@ -229,14 +229,18 @@ def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> lis
         notes.append("no std and no interval where a rung has one seed")
     commits = done["git_commit"].dropna().value_counts()
     if len(commits) > 1:
-        notes.append("code of several commits: " + ", ".join(f"{str(c)[:10]} ({n} runs)" for c, n in commits.items()))
+        notes.append("code of several commits: " + ", ".join(f"{str(c)[:10]} ({_runs(n)})" for c, n in commits.items()))
     if dirty := int((done["git_dirty"] == True).sum()):  # noqa: E712  (missing values)
-        notes.append(f"{dirty} runs trained with uncommitted changes")
+        notes.append(f"{_runs(dirty)} trained with uncommitted changes")
     for column, what in (("device", "devices"), ("precision", "precisions")):
         kinds = sorted({str(v) for v in done[column].dropna()})
         if len(kinds) > 1:
             notes.append(f"several {what}, so images/s are not comparable: " + ", ".join(kinds))
     return notes
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _some(items: Sequence[str], separator: str, most: int = 6) -> str:

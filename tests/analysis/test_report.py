@@ -63,6 +63,10 @@ def study(study_type: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     study.run("depthwise_conv", 0, state="failed", error="loss is not finite <at step> 3 & more")
     study.run("depthwise_conv", 1, state="running", epochs_done=1)
     (study.root / "stray").mkdir()
+    runs = [path.name for path in study.root.iterdir() if path.name != "stray"] + ["gelu-s0-00000000"]
+    command = "python -m ladder.train -m experiment=demo 'recipe.lr=0.004'"
+    launches = {command: {"launched": 1.0, "runs": runs}}
+    (study.root / "study.json").write_text(json.dumps({"format": 1, "launches": launches}))
     return study
 
 
@@ -87,6 +91,8 @@ def test_the_page_says_what_a_reader_needs(built: tuple[str, list[str]]) -> None
         "git checkout " + "a" * 40,
         "python -m ladder.train -m ladder=convnext_32 rung=resnet,stage_ratio,patchify_stem seed=0,1,2",
         "conv: depthwise",
+        "As launched: python -m ladder.train -m experiment=demo 'recipe.lr=0.004'",
+        "1 launched and not started yet: gelu-s0-00000000",
         "PyTorch 2.15.0",
         "top-1 of the last epoch on the test split",
     ):

@@ -139,8 +139,8 @@ def test_code_of_several_commits_and_devices_is_told(make_study: Make) -> None:
     study = make_study().chain(rungs=["resnet"])
     study.run("gelu", 0, 91.0, git_commit="b" * 40, git_dirty=True, device="NVIDIA H100")
     text = FORMATS["text"]([only(study)])
-    assert "code of several commits: aaaaaaaaaa (3 runs), bbbbbbbbbb (1 runs)" in text
-    assert "1 runs trained with uncommitted changes" in text
+    assert "code of several commits: aaaaaaaaaa (3 runs), bbbbbbbbbb (1 run)" in text
+    assert "1 run trained with uncommitted changes" in text
     assert "several devices, so images/s are not comparable: NVIDIA H100, cpu" in text
 
 
@@ -173,7 +173,7 @@ def test_compare_makes_a_table_for_each_value_in_order(make_study: Make) -> None
 
 def test_two_networks_under_one_rungs_name_are_refused_and_one_is_told(make_study: Make) -> None:
     study = make_study().chain(rungs=["resnet", "gelu"], spec={"kernel_size": 9})
-    assert "spec.kernel_size=9 instead of the ladder's value in 2 rungs" in only(study).notes
+    assert "spec.kernel_size=9 instead of the ladder's value in gelu, resnet" in only(study).notes
     study.run("gelu", 3, 95.0)
     with pytest.raises(UserError, match=r"of rung gelu differ in spec.kernel_size \(9, 7\)"):
         only(study)
@@ -197,7 +197,7 @@ def test_the_same_run_in_two_studies_counts_once(make_study: Make) -> None:
     one, two = make_study("one").chain(rungs=["resnet"]), make_study("two").chain(rungs=["resnet"])
     (table,) = summarise(analysis.load([one.root, two.root]))
     assert table.rows[0].top1 is not None and table.rows[0].top1.n == 3
-    assert "3 runs are in more than one of the studies: counted once" in table.notes
+    assert "in more than one of the studies, counted once: 3" in table.notes
 
 
 def test_a_ladder_that_is_not_installed_is_laid_out_from_its_runs(make_study: Make) -> None:
@@ -208,6 +208,18 @@ def test_a_ladder_that_is_not_installed_is_laid_out_from_its_runs(make_study: Ma
     table = only(study)
     assert [row.rung for row in table.rows] == ["resnet", "stage_ratio", "move_up_depthwise", "kernel_9"]
     assert any("ladder mine is not installed here" in note for note in table.notes)
+
+
+def test_in_a_star_every_change_is_to_the_base(make_study: Make) -> None:
+    study = make_study()
+    for place, rung in enumerate(["resnet", "gelu", "kernel_7"]):
+        fields = {"ladder": "mine", "kind": "star", "rung_index": place, "parent": "resnet" if place else None}
+        for seed in range(3):
+            study.run(rung, seed, 90.0 + place + 0.1 * seed, **fields)
+    table = only(study)
+    assert [row.rung for row in table.rows] == ["resnet", "gelu", "kernel_7"] and table.kind == "star"
+    assert [round(row.change.delta, 6) for row in table.rows if row.change] == [1.0, 2.0]
+    assert "change: to the base;" in FORMATS["text"]([table])
 
 
 def test_a_subset_of_the_steps_stands_below_the_ladder(make_study: Make) -> None:
