@@ -104,6 +104,12 @@ def test_a_schedule_has_no_state() -> None:
     assert [optim.make_schedule(recipe, 25).lr(step) for step in range(60, 100)] == straight[60:]
 
 
+def test_a_run_shorter_than_its_warm_up_is_the_warm_ups_beginning() -> None:
+    short = optim.make_schedule(recipe_of(epochs=2, warmup_epochs=20), 10)
+    long = optim.make_schedule(recipe_of(epochs=300, warmup_epochs=20), 10)
+    assert [short.lr(step) for step in range(20)] == [long.lr(step) for step in range(20)]
+
+
 def test_after_the_end_the_last_rate_stays() -> None:
     schedule = optim.make_schedule(recipe_of(epochs=2), 10)
     assert schedule.lr(20) == schedule.lr(1000) == schedule.lr(19)
