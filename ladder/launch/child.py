@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from ladder.errors import UserError
+from ladder.config import DataConfig
+from ladder.errors import UserError, one_line
 from ladder.resolve import Run
 from ladder.rundir import Busy
 from ladder.train import Outcome, execute
@@ -50,11 +53,27 @@ def main(run: Run, share: Share, report: Connection[Outcome, None]) -> None:
     report.close()
 
 
-def count_gpus(report: Connection[int, None]) -> None:
-    """Report how many GPUs torch finds."""
+def survey(preload: Sequence[str], data: Sequence[DataConfig], report: Connection[int | str, None]) -> None:
+    """Report how many GPUs torch finds; or, in a line, what is wrong with a module or with a data set.
+
+    Each data set is opened once before all runs open it at a time: what is missing is told once, or downloaded once.
+    """
     import torch
 
-    report.send(torch.cuda.device_count())
+    from ladder.data.sources import open_source
+
+    try:
+        for name in preload:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise UserError(f"hydra.launcher.preload: {one_line(error)}") from None
+        for each in data:
+            if each.source != "timm":  # which may be a stream from far away
+                open_source(each)
+        report.send(torch.cuda.device_count())
+    except UserError as error:
+        report.send(str(error))
     report.close()
 
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,16 @@ class LocalLauncher(Launcher):
         folders: dict[Path, list[str]] = {}
         for run in runs:
             folders.setdefault(run.dir.path.parent, []).append(run.label)
+        name = ", ".join(str(folder) for folder in folders)
         command = shlex.join(["python", "-m", "ladder.train", *sys.argv[1:]])
-        for folder, labels in folders.items():
-            study.remember(folder, command, labels)
         outcomes = {run.dir.path: Outcome("skipped", run.label) for run in runs if run.dir.is_done}
         todo = [run for run in runs if run.dir.path not in outcomes]
-        name = ", ".join(str(folder) for folder in folders)
         if todo:
-            print(f"{name}: {len(runs)} runs, {len(outcomes)} of them done before", flush=True)
-            pool.start_server([*self.preload, *{SOURCES[r.data.source] for r in todo if r.data.source in SOURCES}])
-            shares = self._shares(todo)
+            for folder in folders:
+                study.check_writable(folder)
+            shares = self._prepare(name, todo)
+            for folder, labels in folders.items():
+                study.remember(folder, command, labels)
             view = View(name, len(runs), len(outcomes))
             workers = pool.Pool(shares, view, self.max_attempts, self.heartbeat_limit)
             outcomes |= workers.run([pool.Job(run) for run in todo])
@@ -95,10 +96,19 @@ class LocalLauncher(Launcher):
         if limit is not None and (type(limit) not in (int, float) or limit <= 0):
             raise UserError(f"hydra.launcher.heartbeat_limit={limit}: must be seconds above 0, or null")
 
-    def _shares(self, runs: Sequence[Run]) -> list[Share]:
+    def _prepare(self, name: str, todo: Sequence[Run]) -> list[Share]:
+        """Import, once, what runs need; open their data; divide the machine."""
+        print(f"{name}: {len(todo)} runs to do; importing torch and opening the data", flush=True)
+        pool.start_server([*self.preload, *{SOURCES[run.data.source] for run in todo if run.data.source in SOURCES}])
+        data = {tuple(map(str, asdict(run.data).values())): run.data for run in todo}
+        gpus = pool.survey(self.preload, list(data.values()))
+        return self._shares(todo, visible_gpus(gpus))
+
+    def _shares(self, runs: Sequence[Run], gpus: Sequence[str]) -> list[Share]:
         """The machine, divided among as many runs as go at a time."""
-        gpus = visible_gpus() if any(run.device != "cpu" for run in runs) else []
         cores = usable_cores()
+        if all(run.device == "cpu" for run in runs):
+            gpus = []
         if not gpus:
             threads = max((run.engine.threads or 1) for run in runs)
             count = self.n_jobs or max(1, min(cores // threads, len(runs)))
@@ -127,9 +137,8 @@ def threads_each(cores: int, jobs: int) -> int:
     return max(1, min(cores // jobs, int(limit) if limit.isdigit() else cores))
 
 
-def visible_gpus() -> list[str]:
-    """The GPUs as CUDA_VISIBLE_DEVICES names them: those it names already, else all that torch finds."""
-    count = pool.count_gpus()
+def visible_gpus(count: int) -> list[str]:
+    """The `count` GPUs that torch finds as CUDA_VISIBLE_DEVICES names them: by the user's names where it is set."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in named.split(",")] if named else [str(i) for i in range(count)]
     return names[:count]

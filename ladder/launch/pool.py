@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from ladder.config import DataConfig
 from ladder.errors import UserError, one_line
 from ladder.launch import child, nursery
 from ladder.launch.view import View
@@ -104,20 +105,25 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def count_gpus() -> int:
-    """How many GPUs torch finds; asked in a process of its own, as this one must not touch them."""
+def survey(preload: Sequence[str], data: Sequence[DataConfig]) -> int:
+    """How many GPUs torch finds. Raises UserError for a module or a data set that can't be had.
+
+    Done in a process of its own: this one must not import torch (seconds) or touch a GPU (runs could not, then).
+    """
     context = multiprocessing.get_context("forkserver")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=child.count_gpus, args=(send,))
-    with _no_main():
-        process.start()
-    send.close()
+    process = context.Process(target=child.survey, args=(list(preload), list(data), send), daemon=True)
     try:
-        return int(receive.recv())
-    except EOFError:
-        return 0
-    finally:
-        process.join()
+        with _no_main():
+            process.start()
+        send.close()
+        found: int | str = receive.recv()
+    except (EOFError, OSError):
+        raise UserError("a first process, which imports torch and opens the data, died: its words are above") from None
+    if isinstance(found, str):
+        raise UserError(found)
+    process.join()
+    return found
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,9 +29,22 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
             content = {"format": FORMAT, "launches": {**launches, command: note}}
             write_atomic(study / FILE, json.dumps(content, indent=1))
     except OSError as error:
-        raise UserError(
-            f"can't write the study folder {study}: {error.strerror}; set runs_dir to a writable folder"
-        ) from None
+        raise _unwritable(study, error.strerror or "") from None
+
+
+def check_writable(study: Path) -> None:
+    """Raise UserError where the folder `study` can't be written or made. Writes nothing."""
+    place = study.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise _unwritable(study, f"{place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _unwritable(study, f"no right to write {place}")
+
+
+def _unwritable(study: Path, why: str) -> UserError:
+    return UserError(f"can't write the study folder {study}: {why}; set runs_dir to a writable folder")
 
 
 def planned(study: Path) -> list[str]:

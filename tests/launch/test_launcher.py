@@ -107,6 +107,7 @@ def test_two_names_of_one_rung_are_one_run(sweep: Sweep, monkeypatch: pytest.Mon
         return {job.run.dir.path: pool.Outcome("done", job.run.label) for job in jobs}
 
     monkeypatch.setattr(pool, "start_server", lambda *_: None)
+    monkeypatch.setattr(pool, "survey", lambda *_: 0)
     monkeypatch.setattr(pool.Pool, "run", run)
     done = sweep.run("rung=12,separate_downsampling,11")
     assert done.code == 0 and len(ran) == 2
@@ -121,9 +122,8 @@ def shares(monkeypatch: pytest.MonkeyPatch, runs: int, cores: int, gpus: list[st
             threads = launcher.pop("threads", None)
 
     monkeypatch.setattr(local, "usable_cores", lambda: cores)
-    monkeypatch.setattr(local, "visible_gpus", lambda: gpus)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    found: list[child.Share] = LocalLauncher(**launcher)._shares([Run] * runs)  # type: ignore[list-item]
+    found: list[child.Share] = LocalLauncher(**launcher)._shares([Run] * runs, gpus)  # type: ignore[list-item]
     return [(share.threads, share.gpus) for share in found]
 
 
@@ -155,8 +155,7 @@ def test_gpus_keep_the_names_that_the_user_gave(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    monkeypatch.setattr(pool, "count_gpus", lambda: found)
-    assert local.visible_gpus() == expected
+    assert local.visible_gpus(found) == expected
 
 
 def test_the_classes_that_hydra_finds_are_ours() -> None:
@@ -180,3 +179,11 @@ def test_a_study_remembers_all_that_it_was_asked_for(tmp_path: Path) -> None:
     (folder / study.FILE).write_text("{ torn")
     assert study.planned(folder) == []
     assert os.listdir(folder) and not list(folder.glob("*.tmp"))
+
+
+def test_what_all_runs_would_miss_is_told_once_and_nothing_is_written(sweep: Sweep) -> None:
+    with pytest.raises(UserError, match=r"data\.root"):
+        sweep.run("rung=0,1", "data=cifar10", f"data.root={sweep.root}")
+    with pytest.raises(UserError, match=r"hydra.launcher.preload: No module named 'nowhere'"):
+        sweep.run("rung=0,1", "hydra.launcher.preload=[nowhere]")
+    assert not sweep.study.exists()

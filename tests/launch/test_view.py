@@ -1,0 +1,110 @@
+"""Owns the checks of what a sweep shows: lines without a terminal, a table in one, every failure at the end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ladder.launch.view import View, summary
+from ladder.rundir import Status
+from ladder.train import Outcome
+
+
+class Folder:
+    path = Path("runs/demo/gelu-s3-0a")
+
+    def read_status(self) -> Status:
+        return Status(top1=91.5)
+
+
+class Rung:
+    name = "gelu"
+
+
+class Run:
+    rung, seed, label, dir = Rung, 3, "gelu-s3-0a", Folder()
+
+
+@dataclass
+class Job:
+    run: Any = Run
+
+
+@dataclass
+class Worker:
+    """As much of a worker as a view reads."""
+
+    status: Status | None
+    born: float
+    job: Any = None
+
+
+def worker(eta: float | None, age: float = 10.0) -> Any:
+    status = Status(epoch=1, epochs=6, step=15, steps=60, top1=55.25, images_per_s=1234.0, eta_s=eta)
+    return Worker(status, time.monotonic() - age, Job())
+
+
+def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    run: Any = Run
+    with View("runs/demo", total=10, skipped=2, terminal=False) as view:
+        view.started(run)
+        view.ended(run, Outcome("done", run.label), 61.0)
+        view.ended(run, Outcome("failed", run.label, "a fault"), None)
+        view.tick([worker(5.0)], 3, 2)  # nothing new within a minute
+    assert capsys.readouterr().out.splitlines() == [
+        "[ 2/10] started gelu-s3-0a",
+        "[ 3/10] done    gelu-s3-0a  top-1 91.50  1:01",
+        "[ 4/10] failed  gelu-s3-0a  a fault",
+    ]
+
+
+def test_news_of_a_long_sweep_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with View("runs/demo", total=10, skipped=0, terminal=False) as view:
+        view._news -= 1000
+        view.tick([worker(5.0)], 0, 2)
+    assert capsys.readouterr().out == "[ 0/10] running gelu s3 1/6; about 0:05 left\n"
+
+
+def test_the_table_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    view = View("runs/demo", total=10, skipped=2, terminal=False)
+    starting = Worker(None, time.monotonic(), Job())
+    console = Console(width=100, record=True)
+    console.print(view._table([worker(65.0), starting], 6, 65.0))
+    head, titles, first, second = [line.split() for line in console.export_text().splitlines()]
+    assert " ".join(head) == "runs/demo: 2 skipped, 2 running, 6 to come; about 1:05 left"
+    assert titles == ["run", "epoch", "top-1", "images/s", "left"]
+    assert first == ["gelu", "s3", "1.5/6", "55.25", "1,234", "1:05"]
+    assert second == ["gelu", "s3", "starting"]
+
+
+def test_time_left() -> None:
+    view = View("runs/demo", total=10, skipped=0, terminal=False)
+    assert view.left([], 5, 2) is None, "nothing is known yet"
+    assert view.left([worker(20.0, age=10.0)], 0, 2) == pytest.approx(20, abs=0.1)
+    # one at a time, 30 s each by the only one seen: its 20 s and three more
+    assert view.left([worker(20.0, age=10.0)], 3, 1) == pytest.approx(110, abs=0.5)
+    view.seconds = [10.0, 30.0]
+    # two at a time, 20 s each: 40 s of work for each place
+    assert view.left([worker(20.0), worker(None)], 2, 2) == pytest.approx(40, abs=0.5)
+
+
+def test_the_summary_names_every_failure() -> None:
+    outcomes = {
+        Path(f"runs/demo/{name}"): Outcome(state, name, error)
+        for name, state, error in (("a", "done", None), ("b", "failed", "one"), ("c", "failed", "two"))
+    }
+    lines = summary("runs/demo", outcomes, "the command").splitlines()
+    assert lines[0] == "runs/demo: 1 done, 2 failed"
+    assert lines[1:5] == [
+        "  failed b: one",
+        "         log: runs/demo/b/train.log",
+        "  failed c: two",
+        "         log: runs/demo/c/train.log",
+    ]
+    assert "the command" in lines[5]
+    assert summary("runs/demo", {Path("a"): Outcome("done", "a")}, "the command") == "runs/demo: 1 done"
