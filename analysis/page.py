@@ -17,7 +17,7 @@ PHONE = 640  # pixels of the window below which the one-column drawing is shown
 
 PAGE_STYLE = """
 * { box-sizing: border-box; }
-body { max-width: 62rem; overflow-wrap: break-word; }
+body { max-width: 76rem; overflow-wrap: break-word; }
 pre, code, td { overflow-wrap: anywhere; }
 th { overflow-wrap: normal; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: .4rem 0 .2rem; }
@@ -32,7 +32,7 @@ nav a { margin-right: .9rem; white-space: nowrap; }
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; }
 .card p { margin: 0; }
 .dim { color: var(--dim); font-size: .9em; }
-figure { margin: .8rem 0; }
+figure { margin: .8rem 0; max-width: 62rem; }
 figure img { width: 100%; height: auto; display: block; background: #fff; border-radius: .4rem; padding: .4rem; }
 pre { background: var(--soft); border-radius: .4rem; padding: .6rem .8rem; overflow-x: auto; white-space: pre-wrap; }
 code { font-size: .92em; }
@@ -51,6 +51,7 @@ summary { cursor: pointer; }
   nav { display: none; }
   figure, table, .card, pre { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
+  figure img { max-height: 22cm; object-fit: contain; object-position: left; }
   .scroll { overflow: visible; }
   table { font-size: 7.5pt; }
   th, td { padding: .1rem .3rem; }

@@ -31,16 +31,17 @@ def draw_sweeps(sweeps: Sequence[tuple[str, Sequence[tuple[float, float]]]], col
             style.bare(axes, ("bottom", "left"))
             xs, ys = [x for x, _ in points], [y for _, y in points]
             axes.plot(xs, ys, color=style.DARK[i], marker=style.MARKERS[i], ms=4, mec=style.INK, mew=0.6, label=name)
+            rising = ys[-1] > ys[0]
             for x, y in points:
                 axes.annotate(
                     *(f"{y:.2f}", (x, y)),
-                    xytext=(0, 5),
+                    xytext=(3, -3 if rising else 3),  # off the line
                     textcoords="offset points",
-                    ha="center",
+                    va="top" if rising else "bottom",
                     fontsize=size - 0.8,
                 )
             axes.set_xticks(xs, [f"{x:g}" for x in xs])
-            room = 0.14 * (max(xs) - min(xs))
+            room = 0.24 * (max(xs) - min(xs))
             axes.set_xlim(min(xs) - room, max(xs) + room)
             axes.set_ylim(min(values) - pad, max(values) + pad)
             axes.set_xlabel(f"{name} size")

@@ -98,8 +98,9 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         labels = style.text_width(fig, [x for bar in data for x in bar.label.split("\n")], size)
         left = 0.06 + (words + 0.16 if groups else 0) + labels + 0.06
         right = 0.95 if columns == 2 else 0.6
-        axes = style.place(fig, left, bottom, width - left - right - 0.1, line * len(data))
-        _draw_bars(axes, data, size)
+        wide = width - left - right - 0.1
+        axes = style.place(fig, left, bottom, wide, line * len(data))
+        _draw_bars(axes, data, size, (style.text_width(fig, ["00.0"], size - 0.3) + 0.1) / wide)
         _draw_groups(axes, data, columns, size, 0.06 + words + 0.05)
         _draw_macs(style.place(fig, width - right, bottom, right - 0.06, line * len(data)), data, size)
         axes.set_xlabel("ImageNet top-1 (%)" if paper or table.on_imagenet else f"{table.data} top-1 (%)")
@@ -135,10 +136,11 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
     return "; ".join([*parts, "the axis does not start at 0"]) + "."
 
 
-def _draw_bars(axes: Axes, data: Sequence[Bar], size: float) -> None:
+def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> None:
+    """`room`: the part of the axes' width that a number beside the longest bar takes."""
     groups = list(dict.fromkeys(bar.group for bar in data if bar.group))
     colours = {group: style.COLOURS[i % len(style.COLOURS)] for i, group in enumerate(groups)}
-    low, high = _limits(data)
+    low, high = _limits(data, room)
     marked = any(bar.paper is not None for bar in data)
     axes.set_xlim(low, high)
     axes.set_ylim(len(data) - 0.5, -0.5)
@@ -147,7 +149,7 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float) -> None:
     for y, bar in enumerate(data):
         if bar.behind is not None:
             axes.barh(y, bar.behind - low, left=low, height=0.84, color=style.BEHIND, label="_behind", zorder=1.5)
-            axes.text(bar.behind, y, f" {_round(bar.behind)}", va="center", fontsize=size - 0.8, color=style.DIM)
+            axes.text(high, y, _round(bar.behind), ha="right", va="center", fontsize=size - 0.8, color=style.DIM)
         if bar.paper is not None:
             axes.plot(bar.paper, y, marker="D", markersize=3, color=style.PAPER, mec=style.INK, mew=0.7, zorder=4)
         if bar.value is None:
@@ -174,17 +176,15 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float) -> None:
                 bar.value, y, xerr=bar.std, color=style.INK, elinewidth=0.9, capsize=1.6, zorder=3, fmt="none"
             )
             end += bar.std
-        # A number right of the paper's mark would read as the paper's: then it stands inside its bar.
-        x, frame = end + (high - low) * 0.008, None
-        if marked:
-            x, frame = low + (high - low) * 0.012, {"boxstyle": "round,pad=0.12", "fc": style.PAPER, "lw": 0}
-        axes.text(x, y, _round(bar.value), va="center", fontsize=size - 0.3, zorder=5, bbox=frame)
+        # A number right of the paper's mark would read as the paper's: then it stands at the end of the row.
+        x, side = (high, "right") if marked else (end + (high - low) * 0.008, "left")
+        axes.text(x, y, _round(bar.value), ha=side, va="center", fontsize=size - 0.3, zorder=5)
     axes.set_yticks(range(len(data)), [bar.label for bar in data])
     axes.tick_params(axis="y", length=0, pad=3)
     style.bare(axes)
 
 
-def _limits(data: Sequence[Bar]) -> tuple[float, float]:
+def _limits(data: Sequence[Bar], room: float) -> tuple[float, float]:
     """The axis: from below the lowest bar, which keeps some length, to past the highest with its number."""
     lows = [b.value - (b.std or 0) for b in data if b.value is not None] + [
         b.paper for b in data if b.paper is not None
@@ -196,7 +196,7 @@ def _limits(data: Sequence[Bar]) -> tuple[float, float]:
     span = max(max(highs) - min(lows), 0.5)
     step = 0.5 if span < 6 else 2.5 if span < 30 else 10
     low = max(0.0, math.floor((min(lows) - 0.12 * span) / step) * step)
-    return low, max(highs) + 0.14 * (max(highs) - low)
+    return low, low + (max(highs) - low) / (1 - room)
 
 
 def _draw_groups(axes: Axes, data: Sequence[Bar], columns: int, size: float, where: float) -> None:

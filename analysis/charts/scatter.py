@@ -213,7 +213,7 @@ def draw_families(
         axes.set_ylabel("ImageNet top-1 (%)")
         if log:
             _plain_log_ticks(axes)
-        axes.legend(loc="best", handlelength=1.6, labelspacing=0.3)
+        axes.legend(loc="best", handlelength=1.6, labelspacing=0.3, borderpad=1.0)
         place_labels(axes, points, size - 1)
         style.title_and_notes(fig, title, lines, size)
         return fig
