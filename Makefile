@@ -10,6 +10,9 @@ TEST_JOBS ?= auto
 # More arguments of pytest: make test ARGS='-k spec -x'
 ARGS ?=
 
+# Without cached bytecode every process would compile torch's and timm's thousands of modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
