@@ -38,30 +38,16 @@ def open_data(
     _check(data, recipe)
     # Imported late: only a run needs them, and only one of the two loaders.
     from ladder.data.order import Share
-    from ladder.data.sources import open_source
+    from ladder.data.sources import is_stream, open_source
 
     share = Share(micro_batch, accumulate, rank, world)
+    if data.loader == "timm" and is_stream(data):
+        from ladder.data.stream import StreamData
+
+        return StreamData(data, recipe, seed, share, device)
     source = open_source(data)
-    found = len(source.class_names)
-    if data.num_classes is not None and data.num_classes < found:
-        raise UserError(
-            f"data.num_classes={data.num_classes} but {data.name} has {found} classes; allowed: {found} or more"
-        )
-    info = DataInfo(
-        name=data.name,
-        num_classes=data.num_classes or found,
-        class_names=source.class_names,
-        in_chans=data.in_chans,
-        image_size=data.image_size,
-        train_size=len(source.train.labels),
-        eval_size=len(source.evaluation.labels),
-        eval_split=source.eval_split,
-    )
-    if share.global_batch > info.train_size:
-        raise UserError(
-            f"a global batch of {share.global_batch} images is larger than the {info.train_size} training images of "
-            f"{data.name}; allowed: recipe.batch_size up to {info.train_size}"
-        )
+    sizes = len(source.train.labels), len(source.evaluation.labels)
+    info = DataInfo.checked(data, source.class_names, sizes, source.eval_split, share.global_batch)
     if data.loader == "memory":
         from ladder.data.memory import MemoryData
 

@@ -86,7 +86,8 @@ def jitter(uniform: Floats, strength: float) -> list[tuple[Ints, Floats]]:
 class Crop:
     """Crop and horizontal flip as two small matrices for each image: result = rows @ image @ columns.
 
-    random_resized: torchvision's RandomResizedCrop with Pillow's filters. pad: black borders, then a crop of the image's size. none: only the flip.
+    random_resized: torchvision's RandomResizedCrop with Pillow's filters. pad: black borders, then a crop of the
+    image's size. none: only the flip.
     """
 
     def __init__(self, recipe: Recipe, size: int, device: torch.device) -> None:
@@ -124,7 +125,7 @@ class Crop:
 
     def _whole(self, pixels: torch.Tensor) -> torch.Tensor:
         """Whole numbers in 0..255, as Pillow makes them after each axis; a mere window has no others."""
-        return pixels if self._kind != "random_resized" else pixels.round_().clamp_(0, 255)
+        return pixels if self._kind != "random_resized" else pixels.add_(0.5).floor_().clamp_(0, 255)
 
     def _windows(self, uniform: Floats) -> tuple[Ints, Ints, Ints, Ints]:
         """(length, slide) of the rows, then of the columns: indices into the table, each (B,)."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ladder.config import DataConfig
+from ladder.errors import UserError
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -23,6 +26,24 @@ class DataInfo:
     train_size: int
     eval_size: int
     eval_split: str  # test | val | holdout
+
+    @classmethod
+    def checked(
+        cls, data: DataConfig, classes: tuple[str, ...], sizes: tuple[int, int], eval_split: str, global_batch: int
+    ) -> DataInfo:
+        """The facts of a set of `sizes` (training, evaluation) images. UserError where they don't fit the config."""
+        if data.num_classes is not None and data.num_classes < len(classes):
+            raise UserError(
+                f"data.num_classes={data.num_classes} but {data.name} has {len(classes)} classes; "
+                f"allowed: {len(classes)} or more"
+            )
+        if global_batch > sizes[0]:
+            raise UserError(
+                f"a global batch of {global_batch} images is larger than the {sizes[0]} training images of "
+                f"{data.name}; allowed: recipe.batch_size up to {sizes[0]}"
+            )
+        count = data.num_classes or len(classes)
+        return cls(data.name, count, classes, data.in_chans, data.image_size, *sizes, eval_split)
 
 
 class Data(abc.ABC):

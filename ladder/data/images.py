@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,8 +23,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBo
 class Images(Protocol):
     """Images that can be opened by number, with an integer label each. Must pickle quickly: workers get a copy."""
 
-    @property
-    def labels(self) -> Ints: ...
+    labels: Ints
 
     def open(self, index: int) -> Image.Image:
         """The image as stored (any mode, any size), decoded. UserError names one that can't be."""
@@ -47,11 +46,7 @@ class FileImages:
         self._root = str(root)
         self._ends = torch.from_numpy(np.cumsum([0] + [len(e) for e in encoded], dtype=np.int64))
         self._bytes = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
-        self._labels = torch.tensor(labels, dtype=torch.int64)
-
-    @property
-    def labels(self) -> Ints:
-        return self._labels.numpy()
+        self.labels: Ints = np.array(labels, dtype=np.int64)
 
     def path(self, index: int) -> str:
         name = self._bytes.numpy()[self._ends[index] : self._ends[index + 1]].tobytes()
@@ -71,15 +66,11 @@ class ArrayImages:
     """Images of one size in memory, uint8: (N, H, W) grayscale or (N, H, W, 3) colour."""
 
     def __init__(self, pixels: NDArray[np.uint8], labels: Ints) -> None:
-        self._pixels = torch.from_numpy(np.ascontiguousarray(pixels))  # tensors: workers share them
-        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-
-    @property
-    def labels(self) -> Ints:
-        return self._labels.numpy()
+        self._pixels = torch.from_numpy(np.array(pixels, order="C"))  # a tensor: workers share it
+        self.labels: Ints = np.array(labels, dtype=np.int64)
 
     def open(self, index: int) -> Image.Image:
-        return Image.fromarray(self._pixels[index].numpy())
+        return Image.fromarray(self._pixels[index].numpy().copy())  # a view would dangle once workers share the tensor
 
 
 class ReaderImages:
@@ -99,16 +90,24 @@ class ReaderImages:
             raise UserError(f"can't decode image {index} of {self._name} ({one_line(error)})") from error
 
 
+class HeldImages:
+    """Opened images, held in memory: what a stream gives, from end to end."""
+
+    def __init__(self, pairs: Iterable[tuple[Image.Image, Any]]) -> None:
+        images, labels = zip(*pairs, strict=True)
+        self._images: list[Image.Image] = list(images)
+        self.labels: Ints = np.array(labels, dtype=np.int64)
+
+    def open(self, index: int) -> Image.Image:
+        return self._images[index]
+
+
 class Subset:
     """Some of the images of a set, in the order of `indices`."""
 
     def __init__(self, images: Images, indices: Ints) -> None:
-        self._images, self._indices = images, torch.from_numpy(indices)
-        self._labels = torch.from_numpy(images.labels[indices])
-
-    @property
-    def labels(self) -> Ints:
-        return self._labels.numpy()
+        self._images, self._indices = images, indices
+        self.labels: Ints = images.labels[indices]
 
     def open(self, index: int) -> Image.Image:
         return self._images.open(int(self._indices[index]))

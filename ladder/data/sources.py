@@ -6,13 +6,14 @@ import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladder.config import DataConfig
 from ladder.data.folders import same_classes, scan, split_folder
-from ladder.data.images import ArrayImages, Images, ReaderImages, Subset
+from ladder.data.images import ArrayImages, HeldImages, Images, ReaderImages, Subset
 from ladder.data.order import Ints, hold_out
 from ladder.errors import UserError, one_line, unknown
 
@@ -163,32 +164,60 @@ def _idx_array(raw: bytes) -> NDArray[np.uint8]:
 
 # --- timm -----------------------------------------------------------------------------------------------------------
 
+RANDOM_ACCESS, STREAMS = ("hfds",), ("hfids", "tfds", "wds")  # prefixes of timm's create_dataset
 
-def _timm(data: DataConfig) -> Source:
-    """A data set with random access that timm's create_dataset knows (`hfds/...`)."""
+
+def is_stream(data: DataConfig) -> bool:
+    """Whether the data set can be read only from end to end. UserError where it has no name that timm knows."""
+    if data.source != "timm":
+        return False
     if not data.timm_name:
         raise UserError("data.timm_name is not set; it must be a timm data set such as hfds/uoft-cs/cifar10")
-    name = data.timm_name
+    prefix = data.timm_name.partition("/")[0].lower()
+    if prefix not in RANDOM_ACCESS + STREAMS:
+        raise unknown("prefix of data.timm_name", prefix, sorted(RANDOM_ACCESS + STREAMS))
+    return prefix in STREAMS
+
+
+def timm_dataset(data: DataConfig, split: str, **more: Any) -> Any:
+    """What timm's create_dataset makes of one split; UserError where it can't."""
+    from timm.data import create_dataset
+
+    mode = "L" if data.in_chans == 1 else "RGB"
+    settings = {"root": data.root, "split": split, "download": data.download, "input_img_mode": mode} | more
+    try:
+        return create_dataset(str(data.timm_name), **settings)
+    except ImportError as error:
+        raise UserError(f"data.timm_name={data.timm_name} needs a package: {one_line(error)}") from error
+    except Exception as error:  # of many libraries, each with errors of its own
+        raise UserError(f"can't open split {split} of data.timm_name={data.timm_name}: {one_line(error)}") from error
+
+
+def reader_classes(reader: Any) -> tuple[str, ...]:
+    """The names of a timm reader's classes in order; none where it doesn't know them."""
+    index = getattr(reader, "class_to_idx", None) or {}
+    return tuple(map(str, sorted(index, key=lambda key: int(index[key]))))
+
+
+def _timm(data: DataConfig) -> Source:
+    """A set that timm's create_dataset knows: with random access, or else a stream held in memory."""
+    stream = is_stream(data)
 
     def split(which: str) -> tuple[Images, tuple[str, ...]]:
-        from timm.data import create_dataset
-
-        try:
-            dataset = create_dataset(name, root=data.root, split=which, download=data.download)
-        except ImportError as error:
-            raise UserError(f"data.timm_name={name} needs a package that is missing ({one_line(error)})") from error
-        except Exception as error:  # readers of many libraries, each with errors of its own
-            raise UserError(f"can't open split {which} of data.timm_name={name}: {one_line(error)}") from error
-        reader = dataset.reader
-        images = ReaderImages(reader, f"{name} {which}")
-        index = getattr(reader, "class_to_idx", None) or {}
-        return images, tuple(sorted(index, key=lambda key: int(index[key])))
+        dataset = timm_dataset(data, which)
+        if stream:
+            return HeldImages(undivided(dataset)), reader_classes(dataset.reader)
+        return ReaderImages(dataset.reader, f"{data.timm_name} {which}"), reader_classes(dataset.reader)
 
     train, classes = split(data.train_split)
-    count = int(train.labels.max()) + 1
-    return _split(
-        data, train, classes or tuple(map(str, range(count))), lambda: (split(data.eval_split)[0], data.eval_split)
-    )
+    names = classes or tuple(map(str, range(data.num_classes or int(train.labels.max()) + 1)))
+    return _split(data, train, names, lambda: (split(data.eval_split)[0], data.eval_split))
+
+
+def undivided(dataset: Any) -> Any:
+    """A stream that each process reads whole. timm's divide evaluation among ranks with repeats or gaps."""
+    dataset.reader.dist_rank, dataset.reader.dist_num_replicas = 0, 1
+    return dataset
 
 
 _SOURCES: dict[str, Callable[[DataConfig], Source]] = {

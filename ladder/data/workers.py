@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,22 @@ def _have_size(images: Images, size: int) -> bool:
     return all(images.open(int(i)).size == (size, size) for i in np.linspace(0, count - 1, min(count, 16)))
 
 
+def loader_settings(workers: int, device: torch.device, *, persistent: bool) -> dict[str, Any]:
+    """How a DataLoader's processes start and hand over batches."""
+    if workers:
+        # They come from a server process that never had threads, locks or CUDA, and imports what they need once.
+        multiprocessing.set_forkserver_preload(["__main__", __name__])
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": "forkserver" if workers else None,
+        "persistent_workers": persistent and workers > 0,
+        "prefetch_factor": _PREFETCH if workers else None,
+        "worker_init_fn": _start_worker,
+        "pin_memory": device.type == "cuda",
+        "generator": torch.Generator(),  # its own: else each epoch takes a number from the global one
+    }
+
+
 class _Pool:
     """Workers that make batches of one set; they start with the first batch and live until `close`."""
 
@@ -94,20 +111,11 @@ class _Pool:
         self._keys: Callable[[], Iterator[Keys]] = lambda: iter(())
         self._turn = 0
         workers = min(data.workers, len(images.labels))
-        if workers:
-            # The workers come from a server process that never had threads, locks or CUDA. It imports once.
-            multiprocessing.set_forkserver_preload(["__main__", __name__])
         self._loader: DataLoader[object] = DataLoader(
             _Maker(images, transform, data.in_chans, data.image_size),
             batch_sampler=_Lazy(self),
-            num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=device.type == "cuda",
-            worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # its own: else each epoch takes a number from the global one
-            multiprocessing_context="forkserver" if workers else None,
-            persistent_workers=workers > 0,
-            prefetch_factor=_PREFETCH if workers else None,
+            **loader_settings(workers, device, persistent=True),
         )
         self._prefetch = PrefetchLoader(
             self,  # type: ignore[arg-type]  # it only iterates
@@ -169,7 +177,6 @@ class _Maker(Dataset[object]):
 
     def __init__(self, images: Images, transform: Transform, in_chans: int, size: int) -> None:
         self._images, self._transform, self._in_chans, self._size = images, transform, in_chans, size
-        self._labels = torch.from_numpy(images.labels)
 
     def __getitem__(self, key: tuple[int, int | None]) -> object:
         return self.__getitems__([key])
@@ -186,7 +193,7 @@ class _Maker(Dataset[object]):
                 pixels[place] = array if array.ndim == 2 else array.permute(2, 0, 1)
         except UserError as error:
             return str(error)
-        return pixels, self._labels[torch.tensor([index for index, _ in keys])]
+        return pixels, torch.from_numpy(self._images.labels[[index for index, _ in keys]])
 
 
 def _as_it_is(made: Iterable[object]) -> Iterable[object]:

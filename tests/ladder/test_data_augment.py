@@ -58,7 +58,7 @@ def test_random_resized_crop_is_pillows_of_the_same_window(filter_: str, in_chan
         expected = expected[:, ::-1] if uniform[i, 0] < 0.5 else expected
         difference = result[i].numpy() - np.atleast_3d(expected).transpose(2, 0, 1)
         assert np.abs(difference).max() <= 1  # where two sums of floats round to different sides
-        assert np.abs(difference).mean() < 0.005
+        assert np.abs(difference).mean() < 0.02
 
 
 def test_crops_have_torchvisions_sizes() -> None:
