@@ -56,6 +56,9 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
     from ladder.nets import build_net, check_image_size
 
     check_image_size(spec, image_size)
+    depths = tuple(getattr(spec, "depths", ()))
+    if depths:  # what is drawn is in the first two blocks of a stage; ResNet-200 has 66
+        spec = spec.replace(depths=[min(depth, 2) for depth in depths])
     with torch.device("meta"):
         net = build_net(spec, in_chans=in_chans).eval()
     containers = list(_repeated(net))
@@ -77,7 +80,7 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
             convs = [layer for e in inner if ".shortcut" not in e.path and (layer := _layer(e)) and "/" in layer.text]
             between = [Layer(f"in the first block: {layer.text}", "other") for layer in convs]
     channels = mine[0].shape[1] if mine else 0
-    return Anatomy(tuple(stem), layers, starts, tuple(between), tuple(d for _, d in containers), channels)
+    return Anatomy(tuple(stem), layers, starts, tuple(between), depths or tuple(d for _, d in containers), channels)
 
 
 def _repeated(net: nn.Module) -> Iterator[tuple[str, int]]:

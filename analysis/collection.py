@@ -65,7 +65,11 @@ def _ladder_paper(ladder: Ladder) -> Iterator[Chart]:
     from analysis.summary import paper_table
     from ladder.rungs import load_ladder
 
-    table = _with_params(paper_table(ladder), ladder)
+    table = paper_table(ladder)
+
+    def draw_macs(columns: int) -> Figure | None:
+        return scatter.draw_ladder(_with_params(table, ladder), "macs", paper=True, columns=columns)
+
     stem = f"paper_{ladder.name}"
     if ladder.kind == "chain":
         draw = partial(roadmap.draw, table, paper=True)
@@ -74,17 +78,17 @@ def _ladder_paper(ladder: Ladder) -> Iterator[Chart]:
             both = partial(draw, behind=paper_table(load_ladder(partner)))
             yield Chart(f"{stem}_and_{partner}_roadmap", "Both regimes, published numbers", lambda c: both(columns=c))
     yield Chart(f"{stem}_changes", "What each step changed", lambda c: star.draw(table, paper=True, columns=c))
-    yield Chart(
-        *(f"{stem}_macs", "Top-1 over MACs", lambda c: scatter.draw_ladder(table, "macs", paper=True, columns=c)),
-    )
+    yield Chart(f"{stem}_macs", "Top-1 over MACs", draw_macs)
     yield from _network_charts(f"{stem}_", ladder, ladder.rungs, ladder.image_size, 1000, 3)
 
 
 def _with_params(table: Table, ladder: Ladder) -> Table:
     """The published table with our count of the parameters, which the paper does not print for each step."""
-    from analysis.cost import cost_rows
+    from analysis.charts.cost import breakdowns
 
-    params = {row.rung: row.params for row in cost_rows(ladder)}
+    rungs = [*ladder.rungs, *ladder.side_rungs]
+    data = breakdowns(ladder, rungs, "kind", image_size=ladder.image_size, num_classes=1000)
+    params = {one.rung: sum(count for _, count in one.parts.values()) for one in data}
     return replace(table, rows=tuple(replace(row, params=params.get(row.rung)) for row in table.rows))
 
 

@@ -230,9 +230,7 @@ def test_published_charts_show_the_csv() -> None:
 @pytest.mark.parametrize("columns", [1, 2])
 def test_no_text_of_any_published_chart_is_cut_or_overlapped(assert_readable: Readable, columns: int) -> None:
     seen = set()
-    for chart in paper_charts("all"):
-        if chart.stem.startswith("paper_convnext_b_"):
-            continue  # the same drawing code as convnext_t
+    for chart in (*paper_charts("convnext_t"), *paper_charts("convmixer")):
         with style.context(columns):
             figure = chart.draw(columns)
             assert figure is not None
@@ -271,6 +269,14 @@ def test_networks_with_overridden_choices_are_not_drawn_as_the_ladders(make_stud
     study = make_study().chain(rungs=["resnet"], spec={"kernel_size": 5})
     names = [chart.stem for _, chart in study_charts(tables_of(study), None)]
     assert "blocks" not in names and "roadmap" in names
+
+
+def test_all_that_is_published_is_every_ladder_and_convmixer() -> None:
+    stems_of = {name: [chart.stem for chart in paper_charts(name)] for name in ("all", "convnext_t", "convmixer")}
+    assert {*stems_of["convnext_t"], *stems_of["convmixer"], "paper_convnext_b_roadmap"} <= set(stems_of["all"])
+    assert len(set(stems_of["all"])) == len(stems_of["all"])
+    with pytest.raises(UserError, match="convnext_32 quotes no published top-1"):
+        list(paper_charts("convnext_32"))
 
 
 def test_charts_of_several_tables_have_names_of_their_own(make_study: Make) -> None:
