@@ -288,12 +288,12 @@ def mixup_batch(mixup: Mixup, images: Tensor, labels: Tensor, key: tuple[int, ..
         UserError: B is odd.
     """
     _check_even(len(images))
-    state = np.random.get_state()  # noqa: NPY002 - timm draws from the global generator
+    state = np.random.get_state()
     try:
-        np.random.seed(np.random.SeedSequence(key).generate_state(8))  # noqa: NPY002
+        np.random.seed(np.random.SeedSequence(key).generate_state(8))
         mixed, targets = mixup(images, labels)
     finally:
-        np.random.set_state(state)  # noqa: NPY002
+        np.random.set_state(state)
     return mixed, targets
 
 
