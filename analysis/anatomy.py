@@ -27,14 +27,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Layers of the stem, of the second block of the first stage, and of what lies before the second stage.
-
-    `starts` are the places in `block` where the shortcut of each `add` leaves the branch, in the order of the adds.
-    """
+    """Layers of the stem, of the second block of the first stage, and of what lies before the second stage."""
 
     stem: tuple[Layer, ...]
     block: tuple[Layer, ...]
-    starts: tuple[int, ...]
     between: tuple[Layer, ...]
     depths: tuple[int, ...]
     channels: int  # at the block's entry
@@ -71,7 +67,7 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
     path, depth = containers[0]
     block = f"{path}.{min(1, depth - 1)}"
     mine = [e for e in events if e.path == block or e.path.startswith(f"{block}.")]
-    layers, starts = _branch(mine, block)
+    layers = _branch(mine, block)
     between: list[Layer] = []
     if len(groups) > 1:
         between = [layer for e in events[groups[0][-1] + 1 : groups[1][0]] if not e.enter and (layer := _layer(e))]
@@ -80,7 +76,7 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
             convs = [layer for e in inner if ".shortcut" not in e.path and (layer := _layer(e)) and "/" in layer.text]
             between = [Layer(f"in the first block: {layer.text}", "other") for layer in convs]
     channels = mine[0].shape[1] if mine else 0
-    return Anatomy(tuple(stem), layers, starts, tuple(between), depths or tuple(d for _, d in containers), channels)
+    return Anatomy(tuple(stem), layers, tuple(between), depths or tuple(d for _, d in containers), channels)
 
 
 def _repeated(net: nn.Module) -> Iterator[tuple[str, int]]:
@@ -125,20 +121,18 @@ def _run(net: nn.Module, image_size: int, in_chans: int) -> list[_Event]:
     return events
 
 
-def _branch(events: list[_Event], block: str) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
-    """The layers of a block, an `add` where its shortcut joins."""
+def _branch(events: list[_Event], block: str) -> tuple[Layer, ...]:
+    """The layers of a block, an `add` where its child `shortcut` joins."""
     layers: list[Layer] = []
-    starts: list[int] = []
     for event in events:
         name = event.path.removeprefix(block).lstrip(".")
         if name == "shortcut":
             if _scaled(events[0].module):
                 layers.append(Layer("layer scale", "scale"))
             layers.append(Layer("+", "add"))
-            starts.append(0)
         elif not event.enter and not name.startswith("shortcut.") and (layer := _layer(event)):
             layers.append(layer)
-    return tuple(layers), tuple(starts)
+    return tuple(layers)
 
 
 def _scaled(block: nn.Module) -> bool:

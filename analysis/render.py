@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from analysis.cells import NONE, Grid, Line, grid, macs_unit, widths
+from analysis.cells import Grid, Line, grid, macs_unit, widths
 from analysis.configs import show
 from analysis.stats import Change
 from analysis.summary import Row, Table
@@ -93,7 +93,7 @@ def _latex(g: Grid) -> str:
     out += [" & ".join(tex(c.heading) for c in g.columns) + " \\\\", "\\midrule"]
     previous = "main"
     for line in g.lines:
-        if line.kind == "reference" != previous:
+        if line.kind == "reference" and previous != "reference":
             out.append("\\midrule")
         out.append(_latex_row(line))
         previous = line.kind
@@ -306,4 +306,3 @@ SUFFIXES = {
     ".htm": "html",
     ".json": "json",
 }
-__all__ = ["CSV_COLUMNS", "FORMATS", "NONE", "STYLE", "SUFFIXES", "html_table", "latex", "tex"]
