@@ -99,7 +99,9 @@ class LocalLauncher(Launcher):
     def _prepare(self, name: str, todo: Sequence[Run]) -> list[Share]:
         """Import, once, what runs need; open their data; divide the machine."""
         print(f"{name}: {len(todo)} runs to do; importing torch and opening the data", flush=True)
-        pool.start_server([*self.preload, *{SOURCES[run.data.source] for run in todo if run.data.source in SOURCES}])
+        late = {SOURCES[run.data.source] for run in todo if run.data.source in SOURCES}
+        late |= {"wandb" for run in todo if run.wandb.mode != "disabled"}
+        pool.start_server([*self.preload, *sorted(late)])
         data = {tuple(map(str, asdict(run.data).values())): run.data for run in todo}
         gpus = pool.survey(self.preload, list(data.values()))
         return self._shares(todo, visible_gpus(gpus))

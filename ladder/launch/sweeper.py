@@ -9,11 +9,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, OmegaConf
 
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
+from ladder.resolve import Run
+
+Batches = list[list[list[str]]]  # of jobs, each a list of overrides
 
 
 class StudySweeper(Sweeper):
@@ -39,17 +42,8 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch the grid of all values given. Raises UserError, or Hydra's errors, before anything starts."""
-        # here, not at the top: Hydra's search for plugins runs that module again, which would part it from its class
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
         assert self.hydra_context is not None and self.launcher is not None
-        size = self.max_batch_size
-        if size is not None and (type(size) is not int or size < 1):
-            raise UserError(f"hydra.sweeper.max_batch_size={size}: must be a whole number from 1, or null")
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = [f"{key}={value}" for key, value in self.params.items()]
-        overrides = parser.parse_overrides([*given, *arguments])
-        batches = BasicSweeper.split_arguments(overrides, size)
+        batches = grid(self.hydra_context.config_loader, self.params, arguments, self.max_batch_size)
         for batch in batches:
             for job in batch:
                 self.composer.run(job)
@@ -61,3 +55,46 @@ class StudySweeper(Sweeper):
             for returned in returns[-1]:
                 _ = returned.return_value  # raises where another launcher's job did
         return returns
+
+
+def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch_size: int | None = None) -> Batches:
+    """The jobs of a sweep over all values of `params` and `arguments`, of which the latter go first."""
+    # here, not at the top: Hydra's search for plugins runs that module again, which would part it from its class
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise UserError(f"hydra.sweeper.max_batch_size={batch_size}: must be a whole number from 1, or null")
+    given = [f"{key}={value}" for key, value in params.items()]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
+    return BasicSweeper.split_arguments(overrides, batch_size)
+
+
+def runs_of(overrides: Sequence[str]) -> list[Run]:
+    """The runs that `python -m ladder.train -m OVERRIDES` would launch, each once. Starts and writes nothing.
+
+    Raises UserError for overrides that can't be.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ladder.paths import conf_dir
+    from ladder.train import explain, register_schema
+
+    register_schema()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            master = hydra.compose_config(
+                "train", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False
+            )
+            loader: Any = hydra.config_loader
+            composer = Composer(loader, master)
+            arguments = OmegaConf.to_container(master.hydra.overrides.task)
+            assert isinstance(arguments, list)
+            jobs = [job for batch in grid(loader, master.hydra.sweeper.params or {}, arguments) for job in batch]
+            return list({run.dir.path: run for run in map(composer.run, jobs)}.values())
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from error

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-from ladder import train
-from ladder.launch.local import LocalLauncher
+from ladder.errors import UserError
+from ladder.launch.sweeper import runs_of
 from ladder.paths import conf_dir
-from ladder.resolve import Run
 
 # study: runs, ladder, data, seeds
 STUDIES = {
@@ -23,30 +19,14 @@ STUDIES = {
 }
 
 
-def runs_of(experiment: str, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[Run]:
-    """The runs that `python -m ladder.train experiment=...` would launch."""
-    found: list[Run] = []
-
-    def note(self: LocalLauncher, runs: list[Run]) -> dict[Path, train.Outcome]:
-        found.extend(runs)
-        return {run.dir.path: train.Outcome("skipped", run.label) for run in runs}
-
-    monkeypatch.setattr(LocalLauncher, "_launch", note)
-    monkeypatch.setattr(sys, "argv", ["ladder.train", f"experiment={experiment}", *overrides])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    train.OUTCOMES.clear()
-    assert train.main() == 0
-    return found
-
-
 def test_each_file_is_checked_here() -> None:
     assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == set(STUDIES)
 
 
 @pytest.mark.parametrize("experiment", STUDIES)
-def test_a_study_is_one_comparable_sweep(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_one_comparable_sweep(experiment: str) -> None:
     count, ladder, data, seeds = STUDIES[experiment]
-    runs = runs_of(experiment, monkeypatch)
+    runs = runs_of([f"experiment={experiment}"])
     assert len(runs) == len({run.dir.path for run in runs}) == count
     assert {run.ladder.name for run in runs} == {ladder}
     assert {run.data.name for run in runs} == {data}
@@ -55,15 +35,22 @@ def test_a_study_is_one_comparable_sweep(experiment: str, monkeypatch: pytest.Mo
     assert all(run.recipe.batch_size % run.engine.accumulate == 0 for run in runs)
 
 
-def test_the_command_line_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = runs_of("demo", monkeypatch, "rung=gelu,3", "seed=7", "recipe.epochs=2", "study=mine")
+def test_the_command_line_goes_before_the_file() -> None:
+    runs = runs_of(["experiment=demo", "rung=gelu,3", "seed=7", "recipe.epochs=2", "study=mine"])
     assert [(run.rung.name, run.seed, run.recipe.epochs, run.study) for run in runs] == [
         ("gelu", 7, 2, "mine"),
         ("depthwise_conv", 7, 2, "mine"),
     ]
 
 
-def test_the_kernel_study_shares_its_runs_with_the_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
-    ladder = {run.dir.path for run in runs_of("paper_t", monkeypatch)}
-    kernel = {run.dir.path for run in runs_of("paper_kernel", monkeypatch)}
+def test_the_kernel_study_shares_its_runs_with_the_ladder() -> None:
+    ladder = {run.dir.path for run in runs_of(["experiment=paper_t"])}
+    kernel = {run.dir.path for run in runs_of(["experiment=paper_kernel"])}
     assert len(kernel & ladder) == 6, "kernel sizes 3 and 7 are rungs of the ladder"
+
+
+def test_wrong_studies_are_told() -> None:
+    with pytest.raises(UserError, match="did you mean paper_t"):
+        runs_of(["experiment=paper_s"])
+    with pytest.raises(UserError, match="rung 99"):
+        runs_of(["experiment=demo", "rung=99"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -132,3 +133,13 @@ def test_ctrl_c_once_saves_and_twice_kills(sweep: Sweep, undisturbed: dict[str, 
     again = sweep.run(ALL)
     assert again.code == 0, again.out
     assert sweep.figures() == undisturbed
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="threads are counted in /proc")
+def test_the_fork_server_has_one_thread_and_outlives_ctrl_c(sweep: Sweep) -> None:
+    from multiprocessing import forkserver
+
+    assert sweep.run("rung=resnet", "recipe.epochs=1").code == 0
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1, "no thread survives a fork, nor does what it locked"
+    assert os.getsid(server) == server, "the terminal's Ctrl-C does not reach it"
