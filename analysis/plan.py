@@ -1,0 +1,311 @@
+"""Owns the command `python -m analysis.plan`: what a sweep will cost, before it is launched."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_bench, from_result, from_study
+from ladder.errors import UserError, run_cli
+from ladder.resolve import Run
+
+# images to train and to evaluate on, classes: of sets that need not be on this machine to plan
+SIZES = {
+    "imagenet": (1_281_167, 50_000, 1000),
+    "cifar10": (50_000, 10_000, 10),
+    "cifar100": (50_000, 10_000, 100),
+    "fashion_mnist": (60_000, 10_000, 10),
+    "kmnist": (60_000, 10_000, 10),
+    "mnist": (60_000, 10_000, 10),
+}
+MOMENTS = {"momentum": 1, "sgd": 1, "lion": 1}  # tensors an optimiser keeps for each parameter; others: 2
+RUN_FILES = 2_000_000  # bytes of a run's log, metrics and W&B files
+
+EPILOG = f"""examples:
+  python -m analysis.plan experiment=cifar10 --measure          measures the rungs on this machine first (a minute)
+  python -m analysis.plan experiment=paper_t --bench h100.json --gpus 64
+  python -m analysis.plan experiment=paper_t --gpu h100 --gpus 64      from the data sheet: a guess, and says so
+  python -m analysis.plan ladder=convnext_32 'rung=range(13)' seed=0,1,2 data=cifar10 --study runs/cifar10
+
+The overrides are those of `python -m ladder.train`. A bench file comes from
+  python -m ladder.bench ladder=convnext_t precision=bf16 batch_size=256 format=json out=h100.json
+GPUs known by data sheet: {", ".join(PEAKS)}.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The runs of one rung. `hours` of one run, None where the speed isn't known; `disk` bytes of one run."""
+
+    ladder: str
+    rung: str
+    runs: int
+    steps: int
+    params: int
+    macs: int
+    images_per_s: float | None
+    how: str | None  # measured | scaled | assumed
+    note: str | None
+    hours: float | None
+    disk: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's cost. `macs`: multiply-accumulates of all runs, forward and backward and evaluation."""
+
+    lines: list[Line]
+    runs: int
+    steps: int
+    macs: float
+    gpu_hours: float | None
+    gpus: int
+    wall_hours: float | None
+    disk_bytes: int
+    assumptions: list[str]
+
+
+def plan(runs: Sequence[Run], speeds: Speeds, gpus: int = 1, images: tuple[int, int] | None = None) -> Plan:
+    """What `runs` cost at these speeds on `gpus` GPUs, one a run. Raises UserError for data of unknown size."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps({**run.identity, "seed": None}, sort_keys=True), []).append(run)
+    lines, macs_total = [], 0.0
+    for group in groups.values():
+        line, macs = _line(group, speeds, images)
+        lines.append(line)
+        macs_total += macs * len(group)
+    known = [line for line in lines if line.hours is not None]
+    hours = [line.hours for line in known for _ in range(line.runs) if line.hours is not None]
+    complete = len(known) == len(lines)
+    return Plan(
+        lines=lines,
+        runs=len(runs),
+        steps=sum(line.steps * line.runs for line in lines),
+        macs=macs_total,
+        gpu_hours=sum(hours) if complete else None,
+        gpus=gpus,
+        wall_hours=makespan(hours, gpus) if complete else None,
+        disk_bytes=sum(line.disk * line.runs for line in lines),
+        assumptions=_assumptions(lines),
+    )
+
+
+def makespan(hours: Sequence[float], places: int) -> float:
+    """When the last run ends, the longest started first, each on the place that is free first."""
+    ends = [0.0] * places
+    for each in sorted(hours, reverse=True):
+        heapq.heapreplace(ends, ends[0] + each)
+    return max(ends)
+
+
+def _line(group: Sequence[Run], speeds: Speeds, images: tuple[int, int] | None) -> tuple[Line, float]:
+    """The runs that differ in nothing but the seed; and the MACs of one of them."""
+    import torch
+
+    from ladder.cost import measure_cost
+    from ladder.nets import build_net
+
+    run = group[0]
+    train, evaluated, classes = _sizes(run, images)
+    recipe = run.recipe
+    steps = train // recipe.batch_size * recipe.epochs
+    if not steps:
+        raise UserError(f"recipe.batch_size={recipe.batch_size}: {run.data.name} has {train} training images")
+    with torch.device("meta"):
+        net = build_net(run.spec, num_classes=classes, in_chans=run.data.in_chans)
+    cost = measure_cost(net, run.data.image_size)
+    trained, tested = steps * recipe.batch_size, evaluated * recipe.epochs
+    estimate: Estimate | None = speeds.of(run.rung.name, cost.macs, run.data.image_size, run.engine.precision)
+    hours = None if estimate is None else (trained / estimate.train + tested / estimate.infer) / 3600
+    tensors = 1 + MOMENTS.get(recipe.optimizer, 2) + (recipe.ema_decay is not None)
+    disk = 4 * cost.params * (2 * tensors + 1) + RUN_FILES  # two checkpoints and the exported model
+    line = Line(
+        ladder=run.ladder.name,
+        rung=run.rung.name,
+        runs=len(group),
+        steps=steps,
+        params=cost.params,
+        macs=cost.macs,
+        images_per_s=None if estimate is None else estimate.train,
+        how=None if estimate is None else estimate.how,
+        note=None if estimate is None else estimate.note,
+        hours=hours,
+        disk=disk,
+    )
+    return line, cost.macs * (3 * trained + tested)
+
+
+def _sizes(run: Run, images: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Images to train on and to evaluate on, and classes."""
+    data = run.data
+    if images is not None:
+        train, evaluated = images
+        classes = data.num_classes or SIZES.get(data.name, (0, 0, 1000))[2]
+    elif data.name in SIZES and data.source != "timm":
+        train, evaluated, classes = SIZES[data.name]
+        if data.holdout:
+            evaluated = round(train * data.holdout)
+            train -= evaluated
+    else:
+        from ladder.data.sources import open_source
+
+        try:
+            source = open_source(data)
+        except UserError as error:
+            raise UserError(f"{error}; or say its size: --images TRAIN,EVALUATION") from None
+        train, evaluated, classes = len(source.train.labels), len(source.evaluation.labels), len(source.class_names)
+    return train, evaluated, data.num_classes or classes
+
+
+def _assumptions(lines: Sequence[Line]) -> list[str]:
+    said = [
+        "one GPU a run, the longest runs first; the data keeps up with the GPU; start-up and checkpoints take no time",
+        "each epoch trains on whole batches only and evaluates once",
+    ]
+    by_how = {how: [line for line in lines if line.how == how] for how in ("measured", "scaled", "assumed", None)}
+    if found := by_how["measured"]:
+        said.append(f"measured: {len(found)} of {len(lines)} rungs ({found[0].note})")
+    if found := by_how["scaled"]:
+        said.append(
+            f"EXTRAPOLATED: {len(found)} of {len(lines)} rungs were not measured so; time is taken to grow with MACs,"
+            f" which for networks of another kind is off by a factor of 2 and more. Nearest: {found[0].note}"
+        )
+    if found := by_how["assumed"]:
+        said.append(
+            f"EXTRAPOLATED: nothing was measured; every rung is taken to reach {found[0].note}, which rungs with"
+            " depthwise convolutions fall short of. Measure with python -m ladder.bench and give --bench FILE"
+        )
+    if by_how[None]:
+        said.append("no speed is known: give --bench FILE, --study FOLDER, --measure or --gpu NAME for times")
+    return said
+
+
+def render(plan: Plan) -> str:
+    """What a person reads."""
+    cells = [["rung", "runs", "steps", "params M", "MACs G", "images/s", "", "h a run", "GPU-h"]]
+    for line in plan.lines:
+        timed = line.images_per_s is not None and line.hours is not None
+        cells.append(
+            [
+                line.rung,
+                str(line.runs),
+                f"{line.steps:,}",
+                f"{line.params / 1e6:.2f}",
+                f"{line.macs / 1e9:.3f}",
+                f"{line.images_per_s:,.0f}" if timed else "?",
+                line.how or "",
+                _hours(line.hours) if line.hours is not None else "?",
+                _hours(line.hours * line.runs) if line.hours is not None else "?",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rows = [
+        "  ".join([c[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(c[1:], widths[1:], strict=True))]) for c in cells
+    ]
+    total = [f"{plan.runs} runs, {plan.steps:,} steps, {_si(plan.macs)}MACs"]
+    if plan.gpu_hours is not None and plan.wall_hours is not None:
+        total += [f"{_hours(plan.gpu_hours)} GPU-hours, {_hours(plan.wall_hours)} h on {plan.gpus} GPUs"]
+    total += [f"{plan.disk_bytes / 1e9:.1f} GB on disk"]
+    return "\n".join([*rows, "", "; ".join(total), "", "Assumed:", *(f"- {each}" for each in plan.assumptions)])
+
+
+def _si(number: float) -> str:
+    for unit, scale in (("E", 1e18), ("P", 1e15), ("T", 1e12)):
+        if number >= scale:
+            return f"{number / scale:,.1f} {unit}"
+    return f"{number / 1e9:,.1f} G"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"
+
+
+def _measure(runs: Sequence[Run]) -> list[Any]:
+    """Speeds of the rungs on this machine: a turn of a second each."""
+    import sys
+
+    from ladder.bench import BenchConfig, bench
+
+    measured = []
+    for name in dict.fromkeys(run.ladder.name for run in runs):
+        of_ladder = [run for run in runs if run.ladder.name == name]
+        run = of_ladder[0]
+        known = {rung.name for rung in (*run.ladder.rungs, *run.ladder.side_rungs)}
+        config = BenchConfig(
+            ladder=name,
+            rungs=list(dict.fromkeys(r.rung.name for r in of_ladder if r.rung.name in known)),
+            batch_size=max(1, run.recipe.batch_size // run.engine.accumulate),
+            image_size=run.data.image_size,
+            in_chans=run.data.in_chans,
+            num_classes=run.data.num_classes or SIZES.get(run.data.name, (0, 0, 10))[2],
+            device=run.device,
+            threads=run.engine.threads,
+            precision=run.engine.precision,
+            channels_last=run.engine.channels_last,
+            compile=run.engine.compile,
+            rounds=2,
+        )
+        result = bench(config, lambda text: print(text, file=sys.stderr, flush=True))
+        where = f"{result['conditions']['device']}, measured now"
+        measured += from_result(result, run.engine.precision, where)
+    return measured
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.plan",
+        description="What a sweep will cost: runs, steps, MACs, GPU-hours, wall time and disk.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as of python -m ladder.train -m")
+    out.add_argument("--gpus", type=int, default=1, metavar="N", help="runs at a time, one on each (default 1)")
+    out.add_argument("--bench", type=Path, action="append", default=[], metavar="FILE", help="speeds of ladder.bench")
+    out.add_argument("--study", type=Path, action="append", default=[], metavar="FOLDER", help="speeds of done runs")
+    out.add_argument("--measure", action="store_true", help="measure the rungs here, first")
+    out.add_argument("--gpu", metavar="NAME", help="where nothing was measured: guess from this GPU's data sheet")
+    out.add_argument(
+        "--utilisation", type=float, default=UTILISATION, metavar="PART", help=f"of its peak (default {UTILISATION})"
+    )
+    out.add_argument("--images", metavar="TRAIN,EVAL", help="numbers of images, for data that isn't here")
+    out.add_argument("--format", choices=("text", "json"), default="text")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the plan. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    if args.gpus < 1:
+        raise UserError(f"--gpus {args.gpus}: must be 1 or more")
+    images = _pair(args.images)
+    measured = [speed for path in args.bench for speed in from_bench(path)]
+    measured += [speed for path in args.study for speed in from_study(path)]
+    Speeds(gpu=args.gpu, utilisation=args.utilisation)  # a mistake is told before anything takes time
+    from ladder.launch.sweeper import runs_of
+
+    runs = runs_of(args.overrides)
+    if args.measure:
+        measured += _measure(runs)
+    made = plan(runs, Speeds(measured, args.gpu, args.utilisation), args.gpus, images)
+    print(json.dumps(asdict(made), indent=1) if args.format == "json" else render(made))
+    return 0
+
+
+def _pair(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.replace("_", "").split(",")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise UserError(f"--images {text}: must be two numbers of images, such as 50000,10000")
+    return int(parts[0]), int(parts[1])
+
+
+if __name__ == "__main__":
+    run_cli(main)
