@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format clean distclean
+.PHONY: help setup demo test test-slow lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,15 +64,21 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## train every rung of a small ladder, then its table and its chart (about 5 minutes on 2 cores)
 	@$(BIN)/python -m ladder.train experiment=demo
 	@$(BIN)/python -m analysis.table runs/demo
-	@$(BIN)/python -m analysis.figures runs/demo
+	@$(BIN)/python -m analysis.figures runs/demo --only roadmap
 
 # --- Working on it ----------------------------------------------------------------------------------------------
 
 # One thread for each test process: they share the cores, and results do not depend on how many there are.
 # worksteal keeps neighbouring tests, and with them a module's fixtures, on one process until another runs dry.
 test: export OMP_NUM_THREADS = 1
-test: $(STAMP) ## all tests but those that need a cluster
-	@$(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 8 --dist worksteal -m "not slurm and not ray" $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 8 --dist worksteal
+
+test: $(STAMP) ## all tests but the slow ones and those that need a cluster
+	@$(PYTEST) -m "not slow and not slurm and not ray" $(ARGS)
+
+test-slow: export OMP_NUM_THREADS = 1
+test-slow: $(STAMP) ## the tests of more than half a minute: runs and launchers killed over and over
+	@$(PYTEST) -m "slow and not slurm and not ray" $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check .

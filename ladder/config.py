@@ -61,7 +61,8 @@ class WandbConfig:
 
 # `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
 SpecOverrides = dataclasses.make_dataclass(
-    "SpecOverrides", [(name, Any, MISSING) for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())]
+    "SpecOverrides",
+    [(name, Any, MISSING) for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())],
 )
 
 
@@ -74,6 +75,7 @@ class TrainConfig:
     steps: list[str] | None = None  # instead of a rung: only these steps
     without: list[str] | None = None  # instead of a rung: all steps but these
     spec: SpecOverrides = field(default_factory=SpecOverrides)  # type: ignore[valid-type]
+    weights: str | None = None  # to start from: a run folder or a model.safetensors of the same network
     recipe: Recipe = field(default_factory=Recipe)
     data: DataConfig = field(default_factory=DataConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -17,6 +17,7 @@ from ladder.cost import measure_cost
 from ladder.data import open_data
 from ladder.distributed import Ranks
 from ladder.errors import UserError
+from ladder.export import start_from
 from ladder.nets import build_net
 from ladder.progress import Bar
 from ladder.resolve import Run
@@ -110,6 +111,8 @@ class Engine:
             with torch.no_grad():
                 classifier.weight.mul_(self.recipe.head_init_scale)
                 classifier.bias.mul_(self.recipe.head_init_scale)
+        if run.weights is not None:
+            start_from(self.model, run.weights)
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ class Run:
     ladder: Ladder
     rung: Rung
     spec: Spec
+    weights: str | None
     recipe: Recipe
     data: DataConfig
     engine: EngineConfig
@@ -93,6 +95,8 @@ def resolve(cfg: DictConfig) -> Run:
         "precision": engine.precision,
         "accumulate": engine.accumulate,
     }
+    if cfg.weights is not None:
+        same["weights"] = _digest(cfg.weights)
     what = {**same, "ladder": ladder.name, "rung": rung.name, "spec": spec.to_dict(), "seed": cfg.seed}
     what["recipe"] = {k: v for k, v in asdict(recipe).items() if k != "source"}
     config = {
@@ -101,6 +105,7 @@ def resolve(cfg: DictConfig) -> Run:
         "steps": _plain(cfg.steps),
         "without": _plain(cfg.without),
         "spec": spec.to_dict(),
+        "weights": cfg.weights,
         "recipe": asdict(recipe),
         "data": asdict(data),
         "engine": asdict(engine),
@@ -114,6 +119,7 @@ def resolve(cfg: DictConfig) -> Run:
         ladder=ladder,
         rung=rung,
         spec=spec,
+        weights=cfg.weights,
         recipe=recipe,
         data=data,
         engine=engine,
@@ -131,6 +137,16 @@ def resolve(cfg: DictConfig) -> Run:
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _digest(weights: str) -> str:
+    """Of the file's content: other start weights are another run, wherever they lie."""
+    file = Path(weights) / "model.safetensors" if Path(weights).is_dir() else Path(weights)
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"weights={weights}: {error.strerror}; give a run folder or a model.safetensors") from None
 
 
 def _pick(ladder: Ladder, cfg: DictConfig) -> Rung:

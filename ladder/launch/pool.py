@@ -26,7 +26,7 @@ from typing import Any
 from ladder.config import DataConfig
 from ladder.errors import UserError, one_line
 from ladder.launch import child, nursery
-from ladder.launch.view import View
+from ladder.launch.view import NOT_STARTED, View
 from ladder.resolve import Run
 from ladder.rundir import Status
 from ladder.train import Outcome
@@ -158,7 +158,7 @@ class Pool:
                 for worker in self._workers:  # only where something above is broken
                     worker.signal(signal.SIGTERM)
         for job in self._waiting:
-            self.outcomes[job.run.dir.path] = Outcome("stopped", job.run.label, "not started")
+            self.outcomes[job.run.dir.path] = Outcome("stopped", job.run.label, NOT_STARTED)
         return self.outcomes
 
     # -------------------------------------------------------------------------------------------------- starting

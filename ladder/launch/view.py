@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ladder.launch.pool import Worker
 
 REFRESH = 4  # a second
+NOT_STARTED = "not started"  # the cause of a run that a stopped launch did not come to
 NEWS = 60.0  # seconds between lines about the whole sweep, where there is no terminal
 
 
@@ -144,13 +145,12 @@ def _about(left: float | None) -> str:
 
 def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
     """The last words on a sweep: how many ended how, and each failure with its cause and its log."""
-    counts = Counter(o.state for o in outcomes.values())
-    lines = [
-        f"{study}: " + ", ".join(f"{counts[s]} {s}" for s in ("done", "skipped", "stopped", "failed") if counts[s])
-    ]
+    counts = Counter(NOT_STARTED if o.error == NOT_STARTED else o.state for o in outcomes.values())
+    states = ("done", "skipped", "stopped", NOT_STARTED, "failed")
+    lines = [f"{study}: " + ", ".join(f"{counts[s]} {s}" for s in states if counts[s])]
     for folder, outcome in outcomes.items():
         if outcome.state == "failed":
             lines += [f"  failed {outcome.label}: {outcome.error}", f"         log: {folder / LOG}"]
-    if counts["failed"] or counts["stopped"]:
+    if counts["failed"] or counts["stopped"] or counts[NOT_STARTED]:
         lines.append(f"To go on, type the same again ({again}): what is done is skipped, what was cut off is resumed.")
     return "\n".join(lines)

@@ -236,3 +236,26 @@ def test_config_is_the_run(done) -> None:
     assert written == done.config
     assert written["spec"]["kernel_size"] == 7
     assert config("rung=12").recipe.name == "digits"
+
+
+def test_training_starts_from_given_weights(done, tmp_path: Path) -> None:
+    """The same classes: the whole network; other classes: all but the classifier. Other content is another run."""
+    tiny_lr = ("rung=12", "recipe.lr=1e-12", "recipe.min_lr=0", "recipe.epochs=1", "recipe.weight_decay=0")
+    run = run_of(tmp_path, *tiny_lr, f"weights={done.dir.path}")
+    assert train(run).state == "done"
+    trained, started = final_state(done)["model"], final_state(run)["model"]
+    for key, value in trained.items():
+        torch.testing.assert_close(started[key], value, rtol=1e-4, atol=1e-6)
+    assert run.config_hash != run_of(tmp_path, *tiny_lr).config_hash
+    wider = run_of(tmp_path, *tiny_lr, f"weights={done.dir.path}", "data.num_classes=12")
+    assert train(wider).state == "done"
+    started = final_state(wider)["model"]
+    assert started["head.fc.weight"].shape[0] == 12
+    torch.testing.assert_close(started["stem.conv.weight"], trained["stem.conv.weight"], rtol=1e-4, atol=1e-6)
+
+
+def test_weights_that_do_not_fit_or_are_not_there_are_told(done, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="another network"):
+        train(run_of(tmp_path, "rung=0", f"weights={done.dir.path}"))
+    with pytest.raises(UserError, match="nowhere"):
+        run_of(tmp_path, "weights=nowhere")
