@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
@@ -28,6 +31,7 @@ Image.preinit()  # once in the fork server, not in each worker
 
 Keys = list[tuple[int, int | None]]  # of a batch: image, seed of its augmentation
 _PREFETCH = 4  # batches that each worker is ahead
+_GRACE = 20  # seconds that a worker lives on after SIGTERM: what a run may need to save and end it
 
 
 class WorkerData(Data):
@@ -108,35 +112,51 @@ class _Pool:
     """Workers that make batches of one set; they start with the first batch and live until `close`."""
 
     def __init__(self, images: Images, transform: Transform, data: DataConfig, device: torch.device) -> None:
-        self._keys: Callable[[], Iterator[Keys]] = lambda: iter(())
-        self._turn = 0
-        workers = min(data.workers, len(images.labels))
-        self._loader: DataLoader[object] = DataLoader(
+        self._plan, self._turn = _Plan(), 0
+        loader: DataLoader[Any] = DataLoader(
             _Maker(images, transform, data.in_chans, data.image_size),
-            batch_sampler=_Lazy(self),
+            batch_sampler=self._plan,
             collate_fn=_as_it_is,
-            **loader_settings(workers, device, persistent=True),
+            **loader_settings(min(data.workers, len(images.labels)), device, persistent=True),
         )
-        self._prefetch = PrefetchLoader(
-            self,  # type: ignore[arg-type]  # it only iterates
-            channels(data.mean, data.in_chans),
-            channels(data.std, data.in_chans),
-            data.in_chans,
-            device,
-        )
+        mean, std = channels(data.mean, data.in_chans), channels(data.std, data.in_chans)
+        self._prefetch = PrefetchLoader(_Host(loader), mean, std, data.in_chans, device)  # type: ignore[arg-type]
+        # `loader` is kept by the finalizer, so that its parts are whole when it is shut down, whenever this object dies
+        self.close = weakref.finalize(self, _shut_down, loader)
 
     def batches(self, keys: Callable[[], Iterator[Keys]]) -> Iterator[Batch]:
         """Normalised batches on the device, one for each item of `keys()`. Takes the workers from an earlier call."""
         self._turn += 1
-        turn, self._keys = self._turn, keys
+        turn, self._plan.keys = self._turn, keys
         with closing(iter(self._prefetch)) as prefetched:
             for batch in prefetched:
                 yield batch
                 if turn != self._turn:
                     raise RuntimeError("the workers went to a later iteration; finish one before starting the next")
 
+
+def _shut_down(loader: DataLoader[Any]) -> None:
+    iterator = getattr(loader, "_iterator", None)  # of persistent workers
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
+class _Plan:
+    """What batches are to be made, as a batch sampler."""
+
+    keys: Callable[[], Iterator[Keys]]
+
+    def __iter__(self) -> Iterator[Keys]:
+        return self.keys()
+
+
+class _Host:
+    """The uint8 batches of a loader, on the host."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
     def __iter__(self) -> Iterator[Batch]:
-        """uint8 batches on the host."""
         try:
             iterator = iter(self._loader)
             while True:
@@ -147,29 +167,11 @@ class _Pool:
                 if isinstance(made, str):
                     raise UserError(made)
                 yield made
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, OSError, EOFError) as error:  # the last two: while it hands over a batch
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            hint = "too little shared memory or memory? try fewer data.workers, or 0"
+            hint = "too little memory or shared memory? try fewer data.workers, or 0"
             raise UserError(f"a data worker died ({one_line(error)}); {hint}") from error
-
-    def keys(self) -> Iterator[Keys]:
-        return self._keys()
-
-    def close(self) -> None:
-        iterator = getattr(self._loader, "_iterator", None)  # of persistent workers
-        if iterator is not None:
-            iterator._shutdown_workers()
-
-
-class _Lazy:
-    """The pool's current keys, as a batch sampler."""
-
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
-
-    def __iter__(self) -> Iterator[Keys]:
-        return self._pool.keys()
 
 
 class _Maker(Dataset[object]):
@@ -201,6 +203,19 @@ def _as_it_is(made: Iterable[object]) -> Iterable[object]:
 
 
 def _start_worker(_: int) -> None:
-    """Signals that ask a run to stop go to its whole process group. It finishes its step, then ends them."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    """Signals that ask a run to stop go to its whole process group. It finishes its step, then ends its workers.
+
+    A worker that is to end by itself all the same (SIGTERM is torch's last resort) does so with a delay. One whose run
+    is gone ends at once: torch looks only at its parent, which is the fork server, and that one waits for its workers.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    threading.Thread(target=_follow_the_run, daemon=True).start()
+
+
+def _follow_the_run() -> None:
+    run = multiprocessing.parent_process()
+    if run is not None:
+        multiprocessing.connection.wait([run.sentinel])
+        os._exit(1)

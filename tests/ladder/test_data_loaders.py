@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,10 @@ import pytest
 import torch
 from image_folders import PLAIN, make_folder
 
+import ladder
 from ladder.config import DataConfig
 from ladder.data import Batch, Data, open_data
+from ladder.errors import UserError
 from ladder.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -222,3 +226,62 @@ def test_workers_survive_signals_to_the_group_and_end_with_close(root: Path) -> 
     while children() & mine and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not children() & mine
+
+
+def test_a_killed_worker_ends_in_one_line(root: Path) -> None:
+    before = children()
+    data = opened(root, "timm", micro_batch=1, workers=1)
+    batches = data.train_batches(0)
+    next(batches)
+    for pid in children() - before:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"a data worker died \(.*\); .*data.workers") as caught:
+        list(batches)
+    assert "\n" not in str(caught.value)
+    data.close()
+
+
+SCRIPT = """
+import multiprocessing, sys, time, torch
+import ladder
+from ladder.config import DataConfig
+from ladder.data import open_data
+from ladder.errors import UserError
+from ladder.recipe import Recipe
+if __name__ == "__main__":
+    config = DataConfig(name="a", source="imagefolder", root=sys.argv[1], image_size=8, loader="timm", workers=2)
+    data = open_data(config, Recipe(), seed=0, micro_batch=2, device=torch.device("cpu"))
+    batches = data.train_batches(0)
+    next(batches)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    if sys.argv[2] == "killed":
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["left", "killed"])
+def test_workers_end_with_their_process(root: Path, tmp_path: Path, end: str) -> None:
+    """Whether it forgets to close them or is killed; nor do they hold it up."""
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(root), end]
+    environment = os.environ | {"PYTHONPATH": str(Path(ladder.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(workers) == 2
+        if end == "killed":
+            process.kill()
+        process.wait(30)
+    deadline = time.monotonic() + 30
+    while any(running(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if running(pid)]
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
