@@ -81,7 +81,8 @@ def welch(before: Summary, after: Summary) -> Change:
     a, b = before.std**2 / before.n, after.std**2 / after.n
     if a + b == 0:
         return Change(delta, 0.0, "welch")
-    freedom = (a + b) ** 2 / (a**2 / (before.n - 1) + b**2 / (after.n - 1))
+    share = a / (a + b)  # not a**2: the smallest variances would vanish
+    freedom = 1 / (share**2 / (before.n - 1) + (1 - share) ** 2 / (after.n - 1))
     return Change(delta, _t(freedom) * math.sqrt(a + b), "welch")
 
 
