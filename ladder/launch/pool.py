@@ -78,31 +78,30 @@ class Worker:
 
 def start_server(preload: Sequence[str]) -> None:
     """Start the fork server; it imports torch and all else in the background."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([nursery.__name__, *preload])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([nursery.__name__, *preload])
+    with _forking():
+        ensure_running()
+
+
+@contextlib.contextmanager
+def _forking() -> Iterator[None]:
+    """Around what asks the fork server for a process, or starts it (again, should it have died)."""
     # OpenBLAS starts its threads when it is loaded
     changed = {nursery.FLAG: "1", "OPENBLAS_NUM_THREADS": "1"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
-    try:
-        ensure_running()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _no_main() -> Iterator[None]:
-    """Keep a new process from running the script that this one was started with: nothing in it is needed there."""
+    # a new process would run the script that this one was started with: nothing in it is needed there
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def survey(preload: Sequence[str], data: Sequence[DataConfig]) -> int:
@@ -114,7 +113,7 @@ def survey(preload: Sequence[str], data: Sequence[DataConfig]) -> int:
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=child.survey, args=(list(preload), list(data), send), daemon=True)
     try:
-        with _no_main():
+        with _forking():
             process.start()
         send.close()
         found: int | str = receive.recv()
@@ -208,7 +207,7 @@ class Pool:
         receive, send = context.Pipe(duplex=False)
         process = context.Process(target=child.main, args=(job.run, share, send), name=job.run.label)
         try:
-            with _no_main():
+            with _forking():
                 process.start()
         except (EOFError, OSError) as error:  # the fork server is gone, or no memory for another process
             self._free.append(share)
