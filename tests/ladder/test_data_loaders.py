@@ -272,7 +272,7 @@ def test_workers_end_with_their_process(root: Path, tmp_path: Path, end: str) ->
         assert len(workers) == 2
         if end == "killed":
             process.kill()
-        process.wait(30)
+        process.wait(120)
     deadline = time.monotonic() + 30
     while any(running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
