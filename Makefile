@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format clean distclean
+.PHONY: help setup demo docs test test-slow lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ demo: $(STAMP) ## train every rung of a small ladder, then its table and its cha
 	@$(BIN)/python -m ladder.train experiment=demo
 	@$(BIN)/python -m analysis.table runs/demo
 	@$(BIN)/python -m analysis.figures runs/demo --only roadmap
+
+docs: $(STAMP) ## draw the README's pictures again: of runs/demo (make demo) and of the published numbers
+	@$(BIN)/python -m analysis.figures runs/demo --only roadmap --formats png --out docs/demo
+	@$(BIN)/python -m analysis.figures --paper convnext_t --only roadmap --formats png --out docs/paper
 
 # --- Working on it ----------------------------------------------------------------------------------------------
 
