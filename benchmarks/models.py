@@ -59,9 +59,8 @@ def main() -> None:
     config = parse(["ladder=convnext_t", "batch_size=8", "rounds=15", "seconds=0.3", *sys.argv[1:]])
     print(compare(config).to_string(index=False))
     where = torch.cuda.get_device_name() if pick_device(config.device).type == "cuda" else "CPU"
-    print(
-        f"\n{where}, {torch.get_num_threads()} threads, {config.precision}, torch {torch.__version__}, timm {timm.__version__}"
-    )
+    versions = f"torch {torch.__version__}, timm {timm.__version__}"
+    print(f"\n{where}, {torch.get_num_threads()} threads, {config.precision}, {versions}")
 
 
 if __name__ == "__main__":
