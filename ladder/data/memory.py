@@ -42,7 +42,7 @@ class MemoryData(Data):
         self._seed, self._share, self._device = seed, share, device
         self._augment = Augment(recipe, data, seed, device)
         self._normalize = Normalize(data, device)
-        filter_ = Image.Resampling[recipe.interpolation.upper()]
+        filter_ = pillow_filter(recipe)
         self._train = self._to_device(source.train, filter_, "training")
         self._eval = self._to_device(source.evaluation, filter_, info.eval_split)
 
@@ -68,6 +68,11 @@ class MemoryData(Data):
 
     def close(self) -> None:
         self._train = self._eval = (torch.empty(0), torch.empty(0))
+
+
+def pillow_filter(recipe: Recipe) -> Image.Resampling:
+    """The filter that images are resized with."""
+    return Image.Resampling[recipe.interpolation.upper()]
 
 
 def decode(images: Images, size: int, in_chans: int, filter_: Image.Resampling, label: str) -> torch.Tensor:

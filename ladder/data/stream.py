@@ -94,7 +94,8 @@ class _Kept:
                 try:
                     batch = next(iterator, None)
                 except Exception as error:  # of the readers' libraries, on broken shards or connections
-                    raise UserError(f"reading failed: {one_line(error).split('Original Traceback')[0]}") from error
+                    last = str(error).strip().splitlines()[-1:]  # of a worker's traceback
+                    raise UserError(f"reading a stream failed ({last[0] if last else one_line(error)})") from error
             if batch is None:
                 return
             yield batch

@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.loader import PrefetchLoader
 from torch.utils.data import DataLoader, Dataset
 
+from ladder._timm_hook import without_wandb
 from ladder.config import DataConfig
 from ladder.data.augment import Erase, channels
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import Images, decoded
 from ladder.data.order import Share, global_random_state_kept, permutation, sample_seeds, seed_global, uniforms
 from ladder.data.sources import Source
-from ladder.data.transforms import Transform, eval_transform, train_transform
 from ladder.errors import UserError, one_line
 from ladder.recipe import Recipe
+
+with without_wandb():
+    from timm.data.loader import PrefetchLoader
+
+    from ladder.data.transforms import Transform, eval_transform, train_transform
 
 Image.preinit()  # once in the fork server, not in each worker
 

@@ -1,0 +1,147 @@
+"""Owns the picture of what a network sees: `python -m ladder.data.preview data=cifar10 recipe=convnext_300ep`.
+
+Takes the overrides of `python -m ladder.train` and writes one augmented training batch, mixup included, as a PNG:
+each image as it is in the data set, beside it the same image as the network gets it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ladder.config import DataConfig
+from ladder.data import open_data
+from ladder.data.augment import Augment, channels
+from ladder.data.base import Batch
+from ladder.data.images import Subset
+from ladder.data.memory import decode, pillow_filter
+from ladder.data.order import permutation, uniforms
+from ladder.data.sources import is_stream, open_source
+from ladder.errors import UserError, one_line, run_cli
+from ladder.recipe import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PAIRS = 4  # in a row of the picture
+_CPU = torch.device("cpu")
+
+
+def main() -> int:
+    """Write the picture that the command line asks for, and print where it is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ladder.data.preview", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for ladder.train")
+    parser.add_argument("--out", type=Path, help="PNG file (default: preview-DATA-RECIPE.png)")
+    parser.add_argument("--images", type=int, default=32, help="how many, an even number (default: 32)")
+    args = parser.parse_intermixed_args()
+    if args.images < 2 or args.images % 2:
+        raise UserError(f"--images {args.images}; allowed: even numbers from 2 (mixup mixes pairs)")
+    data, recipe, seed = compose(args.overrides)
+    out = args.out or Path(f"preview-{data.name}-{recipe.name}.png")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: no folder {out.parent}")
+    figure = draw(data, recipe, seed, args.images)
+    try:
+        figure.savefig(out, format="png")
+    except OSError as error:
+        raise UserError(f"can't write {out} ({one_line(error)})") from error
+    print(out)
+    return 0
+
+
+def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
+    """Data, recipe and seed of the run that `overrides` describe."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ladder.paths import conf_dir
+    from ladder.train import explain, register_schema
+
+    register_schema()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = hydra_compose("train", list(overrides))
+        data, recipe = OmegaConf.to_object(cfg.data), OmegaConf.to_object(cfg.recipe)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from error
+    assert isinstance(data, DataConfig)
+    assert isinstance(recipe, Recipe)
+    recipe.check()
+    return data, recipe, int(cfg.seed)
+
+
+def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
+    """The first `count` images of the first epoch, before and after augmentation."""
+    from matplotlib.figure import Figure
+
+    from ladder.optim import make_mixup, mixup_batch
+
+    originals, (images, labels), names = first_batch(data, recipe, seed, count)
+    captions = [names[int(label)] for label in labels]
+    mixed = captions
+    mixup = make_mixup(recipe, len(names), micro_batch=count)
+    if mixup is not None:
+        images, targets = mixup_batch(mixup, images, labels, (seed, 0, 0, 0, 0))
+        mixed = [_shares(target, names) for target in targets]
+    mean, std = (torch.tensor(channels(values, data.in_chans)).view(-1, 1, 1) for values in (data.mean, data.std))
+    seen = (images * std + mean).clamp(0, 1)
+
+    rows = math.ceil(count / _PAIRS)
+    figure = Figure(figsize=(2.5 * _PAIRS, 1.4 * rows + 0.45), dpi=120)
+    figure.suptitle(f"{data.name}, recipe {recipe.name}, seed {seed}: data set | what the network sees", fontsize=10)
+    grid = figure.add_gridspec(
+        rows, _PAIRS, left=0.01, right=0.99, bottom=0.01, top=1 - 0.4 / (1.4 * rows + 0.45), wspace=0.08, hspace=0.2
+    )
+    for place in range(count):
+        pair = grid[place // _PAIRS, place % _PAIRS].subgridspec(1, 2, wspace=0.03)
+        sides = [] if originals is None else [(0, originals[place] / 255.0, captions[place])]
+        for column, picture, caption in [*sides, (1, seen[place], mixed[place])]:
+            axes = figure.add_subplot(pair[column])
+            axes.imshow(picture.permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(caption, fontsize=6, pad=2)
+            axes.set_axis_off()
+    return figure
+
+
+def first_batch(
+    data: DataConfig, recipe: Recipe, seed: int, count: int
+) -> tuple[torch.Tensor | None, Batch, tuple[str, ...]]:
+    """(uint8 originals or None for a stream, training batch on the CPU, class names)."""
+    if data.loader == "timm":
+        data.workers = 0
+        opened = open_data(data, recipe, seed=seed, micro_batch=count, device=_CPU)
+        batch, names = next(opened.train_batches(0)), opened.info.class_names
+        if is_stream(data):
+            return None, batch, names
+    source = open_source(data)
+    if count > len(source.train.labels):
+        raise UserError(f"--images {count}: {data.name} has {len(source.train.labels)} training images")
+    chosen = Subset(source.train, permutation(seed, 0, len(source.train.labels))[:count])
+    originals = decode(chosen, data.image_size, data.in_chans, pillow_filter(recipe), "decoding")
+    if data.loader == "memory":  # as MemoryData does it, but for decoding all
+        augment = Augment(recipe, data, seed, _CPU)
+        images = augment(originals, uniforms(seed, 0, 0, count, augment.columns))
+        batch, names = (images, torch.from_numpy(chosen.labels)), source.class_names
+    return originals, batch, names
+
+
+def _shares(target: torch.Tensor, names: tuple[str, ...]) -> str:
+    """The one or two classes that a mixed image stands for, without what label smoothing gives to all."""
+    weights, classes = (target - target.min()).topk(min(2, len(target)))
+    shares = [(float(w / weights.sum()), names[int(c)]) for w, c in zip(weights, classes, strict=True)]
+    parts = [(share, name) for share, name in shares if share > 0.005]
+    return " + ".join(f"{share:.2f} {name}" for share, name in parts) if len(parts) > 1 else parts[0][1]
+
+
+if __name__ == "__main__":
+    run_cli(main)
