@@ -249,7 +249,7 @@ class Engine:
         if bar is not None:
             bar.start_epoch(self.epoch, self.step)
         since = logged = time.monotonic()
-        before, self._shown = self.train_seconds, self.step
+        before, first = self.train_seconds, self.step
         while self.step < self.steps_per_epoch:
             now = time.monotonic()
             wish = STOP if self._stop_asked() else SAVE if now - self._saved > self.options.save_every else GO_ON
@@ -265,7 +265,7 @@ class Engine:
             if now - logged > self.options.log_every:
                 logged = now
                 self._check_finite()
-                self._show(bar, before + now - since)
+                self._show(bar, (self.step - first) * self.recipe.batch_size / (now - since))
         self._check_finite()  # waits for the device: the seconds below are those of finished work
         self.train_seconds = before + time.monotonic() - since
 
@@ -416,14 +416,14 @@ class Engine:
         self.status.eta_s = self._left() if self._steps_done_here else None
         self.folder.write_status(self.status, durable)
 
-    def _show(self, bar: Bar | None, seconds: float) -> None:
-        if self.ranks.is_main:
-            images = (self.step - self._shown) * self.recipe.batch_size
-            self.status.images_per_s = images / seconds if seconds and not self._shown else self.status.images_per_s
-            self._heartbeat()
-            if bar is not None:
-                loss, count = self.sums.tolist()
-                bar.update(self.step, loss / max(count, 1), self.status.images_per_s or 0.0, self._left())
+    def _show(self, bar: Bar | None, images_per_s: float) -> None:
+        if not self.ranks.is_main:
+            return
+        self.status.images_per_s = images_per_s
+        self._heartbeat()
+        if bar is not None:
+            loss, count = self.sums.tolist()
+            bar.update(self.step, loss / max(count, 1), images_per_s, self._left())
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
