@@ -19,7 +19,8 @@ from typing import Any
 from ladder import train
 
 HERE = Path(__file__).parent
-FAULTS = Path(tempfile.mkdtemp(prefix="ladder-faults-")) / "faults.txt"  # one: the fork server knows its name
+_FOLDER = tempfile.TemporaryDirectory(prefix="ladder-faults-")  # gone with this process
+FAULTS = Path(_FOLDER.name) / "faults.txt"  # one: the fork server knows its name
 TINY = (
     "ladder=convnext_32",
     "data=digits",
