@@ -107,7 +107,9 @@ def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
         sides = [] if originals is None else [(0, originals[place] / 255.0, captions[place])]
         for column, picture, caption in [*sides, (1, seen[place], mixed[place])]:
             axes = figure.add_subplot(pair[column])
-            axes.imshow(picture.permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(
+                picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+            )
             axes.set_title(caption, fontsize=6, pad=2)
             axes.set_axis_off()
     return figure

@@ -91,9 +91,8 @@ def joined(batches: Iterator[Batch]) -> torch.Tensor:
     return torch.cat([torch.cat([images.flatten(1), labels[:, None].float()], 1) for images, labels in batches])
 
 
-@pytest.mark.parametrize(
-    ("name", "loader"), [("wds/a", "timm"), ("wds/a", "memory"), ("hfds/a", "timm"), ("hfds/a", "memory")]
-)
+@pytest.mark.parametrize("name", ["wds/a", "hfds/a"])
+@pytest.mark.parametrize("loader", ["timm", "memory"])
 def test_facts(name: str, loader: str) -> None:
     data = opened(name, loader, accumulate=2)
     info = data.info
@@ -120,20 +119,16 @@ def test_training_repeats_itself_and_goes_on(workers: int) -> None:
 @pytest.mark.parametrize("loader", ["timm", "memory"])
 def test_evaluation_sees_each_image_once(world: int, name: str, loader: str) -> None:
     plain = Recipe(eval_crop_pct=1.0)
-    labels = []
+    seen: list[bytes] = []
     for rank in range(world):
-        batches = opened(name, loader, plain, rank=rank, world=world).eval_batches()
-        labels += [
-            (float(image.mean()), int(label))
-            for images, each in batches
-            for image, label in zip(images, each, strict=True)
-        ]
-    assert len(set(labels)) == len(labels) == 10
+        for batch in opened(name, loader, plain, rank=rank, world=world).eval_batches():
+            seen += [row.numpy().tobytes() for row in joined(iter([batch]))]
+    assert len(set(seen)) == len(seen) == 10
 
 
 def test_a_hold_out_of_a_stream_needs_memory() -> None:
     assert opened(loader="memory", holdout=0.2).info.eval_split == "holdout"
-    with pytest.raises(UserError, match="is a stream; use data.loader=memory"):
+    with pytest.raises(UserError, match=r"is a stream; use data\.loader=memory"):
         opened(holdout=0.2)
 
 
