@@ -22,7 +22,7 @@ def running(statuses: dict[str, dict[str, Any]]) -> bool:
 @pytest.mark.timeout(300)
 def test_four_ways_to_fail(sweep: Sweep) -> None:
     faults = {"resnet": "raise", "stage_ratio": "exit", "patchify_stem": "nan", "depthwise_conv": "hang"}
-    options = ("rung=range(7)", "hydra.launcher.max_attempts=1", "hydra.launcher.heartbeat_limit=8")
+    options = ("rung=range(7)", "hydra.launcher.max_attempts=1", "hydra.launcher.heartbeat_limit=20")
     sweep.faults = faults
     first = sweep.run(*options)
     assert first.code == 1, first.out
@@ -32,7 +32,7 @@ def test_four_ways_to_fail(sweep: Sweep) -> None:
         **dict.fromkeys(("increase_width", "inverted_bottleneck", "move_up_depthwise"), "done"),
     }
     _, _, summary = first.out.partition("3 done, 4 failed")
-    causes = ("RuntimeError: a fault of the test", "ended with code 9", "not finite at step", "no heartbeat for 8 s")
+    causes = ("RuntimeError: a fault of the test", "ended with code 9", "not finite at step", "no heartbeat for 20 s")
     for rung, cause in zip(faults, causes, strict=True):
         line = next(line for line in summary.splitlines() if f" {rung}-s0-" in line)
         assert cause in line
