@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ladder.config import DataConfig
@@ -45,7 +47,8 @@ def open_data(
         from ladder.data.stream import StreamData
 
         return StreamData(data, recipe, seed, share, device)
-    source = open_source(data)
+    with _rank_0_first(data.download and world > 1, rank):
+        source = open_source(data)
     sizes = len(source.train.labels), len(source.evaluation.labels)
     info = DataInfo.checked(data, source.class_names, sizes, source.eval_split, share.global_batch)
     if data.loader == "memory":
@@ -55,6 +58,23 @@ def open_data(
     from ladder.data.workers import WorkerData
 
     return WorkerData(source, info, data, recipe, seed, share, device)
+
+
+@contextmanager
+def _rank_0_first(needed: bool, rank: int) -> Iterator[None]:
+    """Let rank 0 do the block, such as a download, before the others do it with what is there then."""
+    if not needed:
+        yield
+        return
+    import torch.distributed as dist
+
+    if rank > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if rank == 0:
+            dist.barrier()
 
 
 def _check(data: DataConfig, recipe: Recipe) -> None:

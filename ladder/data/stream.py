@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data.loader import PrefetchLoader
+from timm.data.readers.shared_count import SharedCount
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ladder.config import DataConfig
@@ -48,6 +49,8 @@ class StreamData(Data):
         split = "val" if data.eval_split in ("val", "validation") else "test"
         self.info = DataInfo.checked(data, classes, sizes, split, share.global_batch)
         self.steps_per_epoch = self.info.train_size // share.global_batch
+        for reader in (self._train.reader, self._eval.reader):
+            _Count.replace(reader)
         self._transforms = train_transform(recipe, data), eval_transform(recipe, data, final=False)
         self._erase = Erase(recipe, (data.in_chans, data.image_size, data.image_size), seed, device)
 
@@ -78,6 +81,30 @@ class StreamData(Data):
             loader.generator.manual_seed(int(sample_seeds(self._seed, key[0], key[1], 1)[0]))  # the readers use it
         mean, std = (channels(values, self._data.in_chans) for values in (self._data.mean, self._data.std))
         yield from PrefetchLoader(_Kept(loader), mean, std, self._data.in_chans, self._device)  # type: ignore[arg-type]
+
+
+class _Count(SharedCount):
+    """A reader's epoch as a plain number. timm's lies in memory shared by fork, which can't go to a fork server's
+    children; nor need it, as workers start with each epoch."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    @property
+    def value(self) -> int:
+        """The epoch."""
+        return self._epoch
+
+    @value.setter
+    def value(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    @classmethod
+    def replace(cls, reader: Any) -> None:
+        """Put it in the place of timm's."""
+        for name, value in vars(reader).items():
+            if isinstance(value, SharedCount):
+                setattr(reader, name, cls())
 
 
 class _Kept:
