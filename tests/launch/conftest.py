@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sweeps import RUNGS, Sweep, is_alive
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_fork_server() -> None:
+    """Python has one fork server a process: one that other tests started knows nothing of faults and preloads."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
