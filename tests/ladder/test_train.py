@@ -103,7 +103,8 @@ LONG = (
 
 def survives_kills(tmp_path: Path, kills: int, ranks: int, seed: int) -> None:
     """Kill a run `kills` times at random moments; its end must equal that of an undisturbed one."""
-    undisturbed, disturbed = (run_of(tmp_path / name, "rung=8", *LONG) for name in ("one", "other"))
+    epochs = f"recipe.epochs={max(8, 2 * kills)}"  # longer than its kills take
+    undisturbed, disturbed = (run_of(tmp_path / name, "rung=8", epochs, *LONG) for name in ("one", "other"))
     begun = time.monotonic()
     assert wait(start(undisturbed, tmp_path, ranks)) == [0] * ranks
     took = time.monotonic() - begun
