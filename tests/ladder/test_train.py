@@ -93,7 +93,6 @@ def test_the_network_learns(tmp_path: Path) -> None:
 
 
 LONG = (
-    "recipe.epochs=20",
     "recipe.mixup=0.2",
     "recipe.ema_decay=0.9",
     "recipe.drop_path=0.2",
