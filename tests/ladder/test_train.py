@@ -105,7 +105,7 @@ def survives_kills(tmp_path: Path, kills: int, ranks: int, seed: int) -> None:
     epochs = f"recipe.epochs={max(8, 2 * kills)}"  # longer than its kills take
     undisturbed, disturbed = (run_of(tmp_path / name, "rung=8", epochs, *LONG) for name in ("one", "other"))
     begun = time.monotonic()
-    assert wait(start(undisturbed, tmp_path, ranks)) == [0] * ranks
+    assert wait(start(undisturbed, tmp_path, ranks), 600) == [0] * ranks
     took = time.monotonic() - begun
     draw = random.Random(seed)
 
@@ -122,7 +122,7 @@ def survives_kills(tmp_path: Path, kills: int, ranks: int, seed: int) -> None:
         kill(children)
         wait(children)
         assert not disturbed.dir.is_done, "the run ended before its kills did: it must be longer"
-    assert wait(start(disturbed, tmp_path, ranks)) == [0] * ranks
+    assert wait(start(disturbed, tmp_path, ranks), 600) == [0] * ranks
     assert_equal(final_state(disturbed), final_state(undisturbed))
     rows = list(csv.DictReader((disturbed.dir.path / "metrics.csv").open()))
     assert [int(r["epoch"]) for r in rows] == list(range(1, disturbed.recipe.epochs + 1))
@@ -137,6 +137,7 @@ def test_two_ranks_killed_and_resumed_equal_undisturbed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_twenty_kills(tmp_path: Path, ranks: int) -> None:
     survives_kills(tmp_path, kills=20, ranks=ranks, seed=2)
