@@ -78,7 +78,7 @@ def outcome(what: Any) -> Any:
         return type(error), str(error)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=OVERRIDES)
 def test_the_same_as_full_composition(loader: Any, composer: Composer, overrides: tuple[str, ...]) -> None:
     def both(config: DictConfig) -> Any:
