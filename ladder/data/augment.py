@@ -203,18 +203,31 @@ class Erase:
         top = np.floor(y * (size - height + 1)).astype(np.int64)
         left = np.floor(x * (size - width + 1)).astype(np.int64)
         start = (place * _PLACES).astype(np.int64)
-        plan = send(np.stack([chosen, top, top + height, left, left + width, start]), self._device)
-        index, top_, bottom, left_, right, place_ = plan
-        line = torch.arange(size, device=self._device)
-        rows = (line >= top_[:, None]) & (line < bottom[:, None])
-        columns = (line >= left_[:, None]) & (line < right[:, None])
-        box = rows[:, None, :, None] & columns[:, None, None, :]
-        erased = torch.where(box, self._filling(place_), images.index_select(0, index))
-        return images.index_copy_(0, index, erased)
+        plan = np.stack([chosen, start, top, top + height, left, left + width])
+        return self._by_box(images, plan) if self._device.type == "cpu" else self._at_once(images, plan)
 
-    def _filling(self, place: torch.Tensor) -> torch.Tensor:
-        """What boxes are filled with, for the noise that begins at `place` (n,): broadcasts to (n, C, S, S)."""
-        if self._mode == "const":
-            return torch.zeros(1, device=self._device)
+    def _by_box(self, images: torch.Tensor, plan: Ints) -> torch.Tensor:
+        """Box by box: touches least."""
         shape = self._shape if self._mode == "pixel" else (self._shape[0], 1, 1)
-        return self._noise[:, : math.prod(shape)].index_select(0, place).view(-1, *shape)
+        for i, start, top, bottom, left, right in plan.T.tolist():
+            box = images[i, :, top:bottom, left:right]
+            if self._mode == "const":
+                box.zero_()
+            else:
+                noise = self._noise[start, : math.prod(shape)].view(shape)
+                box.copy_(noise[:, top:bottom, left:right] if self._mode == "pixel" else noise)
+        return images
+
+    def _at_once(self, images: torch.Tensor, plan: Ints) -> torch.Tensor:
+        """The same in a few kernels, whatever the number of boxes."""
+        index, start, top, bottom, left, right = send(plan, self._device)[:, :, None]
+        line = torch.arange(self._shape[-1], device=self._device)
+        rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
+        box = rows[:, None, :, None] & columns[:, None, None, :]
+        if self._mode == "const":
+            noise = torch.zeros(1, device=self._device)
+        else:
+            shape = self._shape if self._mode == "pixel" else (self._shape[0], 1, 1)
+            noise = self._noise[:, : math.prod(shape)].index_select(0, start[:, 0]).view(-1, *shape)
+        chosen = images.index_select(0, index[:, 0])
+        return images.index_copy_(0, index[:, 0], torch.where(box, noise, chosen))

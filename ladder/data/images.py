@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,11 +29,9 @@ class Images(Protocol):
 
 
 def decoded(image: Image.Image, in_chans: int) -> Image.Image:
-    """The image as mode L (in_chans 1) or RGB (3), with its pixels decoded."""
+    """The image as mode L (in_chans 1) or RGB (3); itself where it is so already (`convert` would copy it)."""
     mode = "L" if in_chans == 1 else "RGB"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow on palettes with transparency, on damaged EXIF
-        return image.convert(mode)  # decodes, as `load` would
+    return image if image.mode == mode else image.convert(mode)
 
 
 class FileImages:

@@ -87,8 +87,8 @@ def decode(images: Images, size: int, in_chans: int, filter_: Image.Resampling, 
         stop = min(start + _CHUNK, count)
         for i in range(start, stop):
             image = fit(decoded(images.open(i), in_chans), size, filter_)
-            array = np.asarray(image)
-            pixels[i] = array if in_chans == 1 else array.transpose(2, 0, 1)
+            for plane, band in zip(pixels[i], image.split(), strict=True):
+                plane[:] = np.asarray(band)
         return stop - start
 
     from ladder.data.progress import counted

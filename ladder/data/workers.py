@@ -6,6 +6,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -190,13 +191,14 @@ class _Maker(Dataset[object]):
     def __getitems__(self, keys: Keys) -> tuple[torch.Tensor, torch.Tensor] | str:
         """uint8 (B, C, S, S) and labels (B,); or, as errors don't travel well between processes, what went wrong."""
         pixels = torch.empty(len(keys), self._in_chans, self._size, self._size, dtype=torch.uint8)
+        planes = pixels.numpy()
         try:
             for place, (index, seed) in enumerate(keys):
                 if seed is not None:
                     seed_global(seed)
                 image = self._transform(decoded(self._images.open(index), self._in_chans))
-                array = torch.from_numpy(np.array(image))
-                pixels[place] = array if array.ndim == 2 else array.permute(2, 0, 1)
+                for plane, band in zip(planes[place], image.split(), strict=True):
+                    plane[:] = np.asarray(band)
         except UserError as error:
             return str(error)
         return pixels, torch.from_numpy(self._images.labels[[index for index, _ in keys]])
@@ -214,6 +216,7 @@ def _start_worker(_: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF, odd palettes: harmless
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
     threading.Thread(target=_follow_the_run, daemon=True).start()
 

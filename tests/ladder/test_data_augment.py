@@ -191,6 +191,16 @@ def test_erasing(mode: str) -> None:
     assert values.std() == pytest.approx(0 if mode == "const" else 1, abs=0.15)
 
 
+@pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
+def test_a_gpu_would_erase_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    erase = Erase(Recipe(reprob=0.5, remode=mode), (3, SIZE, SIZE), 0, CPU)
+    images, uniform = torch.full((200, 3, SIZE, SIZE), 9.0), draws(200, erase.columns)
+    expected = erase(images.clone(), uniform)
+    monkeypatch.setattr(Erase, "_by_box", Erase._at_once)
+    assert torch.equal(erase(images.clone(), uniform), expected)
+    assert not torch.equal(images, expected)
+
+
 def test_erased_noise_differs_from_image_to_image() -> None:
     erase = Erase(Recipe(reprob=1.0), (3, SIZE, SIZE), 0, CPU)
     result = erase(torch.zeros(50, 3, SIZE, SIZE), draws(50, erase.columns))
