@@ -22,7 +22,7 @@ class DataConfig:
     download: bool = False  # torchvision sets: fetch what is missing
     timm_name: str | None = None  # source timm: a create_dataset string, such as hfds/uoft-cs/cifar10
     train_split: str = "train"
-    eval_split: str = "test"  # test | val | validation: what the data set calls it
+    eval_split: str = "test"  # test | val | validation: its name in the set; auto: the first of these folders there is
     image_size: int = 224  # pixels, square
     in_chans: int = 3  # 1: grayscale | 3: colour
     num_classes: int | None = None  # null: counted
