@@ -16,6 +16,7 @@ from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import Images, decoded
 from ladder.data.order import Share, permutation, uniforms
 from ladder.data.sources import Source
+from ladder.errors import UserError
 from ladder.recipe import Recipe
 
 _CHUNK = 256  # images decoded by one task of the pool
@@ -43,8 +44,19 @@ class MemoryData(Data):
         self._augment = Augment(recipe, data, seed, device)
         self._normalize = Normalize(data, device)
         filter_ = pillow_filter(recipe)
+        self._check_memory(info, device)
         self._train = self._to_device(source.train, filter_, "training")
         self._eval = self._to_device(source.evaluation, filter_, info.eval_split)
+
+    @staticmethod
+    def _check_memory(info: DataInfo, device: torch.device) -> None:
+        needed = (info.train_size + info.eval_size) * info.in_chans * info.image_size**2
+        there = memory_of(device)
+        if needed > 0.9 * there:
+            raise UserError(
+                f"data.loader=memory needs {needed / 1e9:.1f} GB for {info.name} at {info.image_size} px, {device} has "
+                f"{there / 1e9:.1f} GB; use data.loader=timm"
+            )
 
     def _to_device(self, images: Images, filter_: Image.Resampling, what: str) -> Batch:
         label = f"decoding {len(images.labels):,} {what} images of {self.info.name}"
@@ -68,6 +80,13 @@ class MemoryData(Data):
 
     def close(self) -> None:
         self._train = self._eval = (torch.empty(0), torch.empty(0))
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that a device has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def pillow_filter(recipe: Recipe) -> Image.Resampling:

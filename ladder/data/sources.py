@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,24 @@ def _split(data: DataConfig, train: Images, classes: tuple[str, ...], test: Call
 
 def _digits(data: DataConfig) -> Source:
     """scikit-learn's 1,797 digits of 8x8 pixels, unsplit: a fifth of each class is the test set."""
+    table = _digits_table()  # a row: 64 pixels of 0 to 16, label
+    pixels = (table[:, :64].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
+    images = ArrayImages(pixels, table[:, 64].astype(np.int64))
+    train, test = hold_out(images.labels, 0.2)
+    return _split(data, Subset(images, train), tuple("0123456789"), lambda: (Subset(images, test), "test"))
+
+
+def _digits_table() -> NDArray[np.uint8]:
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise UserError("data=digits needs scikit-learn, which holds the images: pip install scikit-learn")
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():  # importing scikit-learn takes two seconds, reading this 10 ms
+        return np.loadtxt(path, dtype=np.uint8, delimiter=",")
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = ArrayImages((bunch.images * (255 / 16)).round().astype(np.uint8), bunch.target)
-    train, test = hold_out(images.labels, 0.2)
-    return _split(data, Subset(images, train), tuple("0123456789"), lambda: (Subset(images, test), "test"))
+    return np.column_stack([bunch.data, bunch.target]).astype(np.uint8)
 
 
 # --- folders --------------------------------------------------------------------------------------------------------

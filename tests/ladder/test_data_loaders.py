@@ -179,6 +179,15 @@ def test_timm_evaluation_resizes_and_takes_the_centre(tmp_path: Path) -> None:
     assert torch.allclose(images[0], expected, atol=1e-6)
 
 
+def test_a_set_too_large_for_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ladder.data import memory
+
+    assert memory.memory_of(CPU) > 2**28
+    monkeypatch.setattr(memory, "memory_of", lambda device: 6000)
+    with pytest.raises(UserError, match=r"data\.loader=memory needs .* cpu has .*; use data\.loader=timm"):
+        opened(root, "memory")
+
+
 # --- worker processes -------------------------------------------------------------------------------------------------
 
 

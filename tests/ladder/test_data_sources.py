@@ -16,7 +16,7 @@ from image_folders import PLAIN, make_folder
 from PIL import Image
 
 from ladder.config import DataConfig
-from ladder.data import Data, open_data
+from ladder.data import Data, open_data, sources
 from ladder.data.sources import open_source
 from ladder.errors import UserError
 from ladder.recipe import Recipe
@@ -74,6 +74,21 @@ def test_digits_split_once_for_all_and_by_class() -> None:
     held = {np.array(source.evaluation.open(i)).tobytes() for i in range(len(source.evaluation.labels))}
     seen = {np.array(source.train.open(i)).tobytes() for i in range(len(source.train.labels))}
     assert not held & seen
+
+
+def test_digits_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read from its file, and through its function where the file isn't there."""
+    from sklearn.datasets import load_digits
+
+    ours = sources._digits_table()
+    bunch = load_digits()
+    assert np.array_equal(ours[:, :64], bunch.data)
+    assert np.array_equal(ours[:, 64], bunch.target)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", lambda self: False)
+        assert np.array_equal(sources._digits_table(), ours)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    assert "pip install scikit-learn" in error(digits())
 
 
 def test_digits_in_colour_and_larger() -> None:
