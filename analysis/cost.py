@@ -79,8 +79,9 @@ def _cells(rows: Sequence[CostRow]) -> tuple[list[list[str]], list[str]]:
         if row.paper_gflops is not None and row.difference is not None:
             line += [f"{row.paper_gflops:.2f}", f"{row.difference:+.3f}"]
         if row.note:
-            notes.append(row.note)
-            line[-1] += f" [{len(notes)}]"
+            if row.note not in notes:
+                notes.append(row.note)
+            line[-1] += f" [{notes.index(row.note) + 1}]"
         cells.append(line + [""] * (len(cells[0]) - len(line)))
     return cells, [f"[{i}] {note}." for i, note in enumerate(notes, 1)]
 

@@ -74,6 +74,7 @@ class TrainConfig:
     rung: Any = None  # name or number; null: the top
     steps: list[str] | None = None  # instead of a rung: only these steps
     without: list[str] | None = None  # instead of a rung: all steps but these
+    reference: Any = None  # instead of a rung: a model of timm by its name; in a sweep several, further runs
     spec: SpecOverrides = field(default_factory=SpecOverrides)  # type: ignore[valid-type]
     weights: str | None = None  # to start from: a run folder or a model.safetensors of the same network
     recipe: Recipe = field(default_factory=Recipe)

@@ -16,7 +16,7 @@ from ladder.errors import UserError, unknown
 from ladder.recipe import Recipe
 from ladder.rundir import RunDir, stable_hash
 from ladder.rungs import Ladder, Rung
-from ladder.spec import Spec
+from ladder.spec import Spec, TimmSpec, spec_class
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ def resolve(cfg: DictConfig) -> Run:
     ladder = Ladder.from_mapping(_plain(cfg.ladder))
     rung = _pick(ladder, cfg)
     overrides = {k: _plain(v) for k, v in cfg.spec.items_ex(resolve=False) if not OmegaConf.is_missing(cfg.spec, k)}
+    fields = spec_class(ladder.network).field_names()
     for name in overrides:
-        if name not in rung.spec.field_names():
-            raise unknown(f"spec field of {ladder.name}", name, rung.spec.field_names())
+        if name not in fields:
+            raise unknown(f"spec field of {ladder.name}", name, fields)
 
     common: Recipe = OmegaConf.to_object(cfg.recipe)  # type: ignore[assignment]
     recipe = _changed(common, rung)
@@ -79,14 +80,14 @@ def resolve(cfg: DictConfig) -> Run:
     wandb: WandbConfig = OmegaConf.to_object(cfg.wandb)  # type: ignore[assignment]
     _check_engine(engine, recipe, wandb)
 
-    if "drop_path" in rung.spec.field_names():
-        overrides_all = {"drop_path": recipe.drop_path, **overrides}
-    else:
-        overrides_all = overrides
-    spec = rung.spec.replace(**overrides_all)
+    spec = rung.spec.replace(**_spec_changes(rung, recipe, data, overrides))
     reduction = getattr(spec, "reduction", 1)
     if data.image_size < reduction:
         raise UserError(f"data.image_size={data.image_size}: {rung.name} of {ladder.name} needs at least {reduction}")
+    if isinstance(spec, TimmSpec):
+        from ladder.nets.reference import check_reference  # imports torch, which the checks of rungs do without
+
+        check_reference(spec, data.image_size, data.num_classes or 10, data.in_chans)
 
     plain_recipe = {k: v for k, v in asdict(common).items() if k != "source"}
     same = {
@@ -104,6 +105,7 @@ def resolve(cfg: DictConfig) -> Run:
         "rung": rung.name,
         "steps": _plain(cfg.steps),
         "without": _plain(cfg.without),
+        "reference": rung.name if rung.is_reference else None,
         "spec": spec.to_dict(),
         "weights": cfg.weights,
         "recipe": asdict(recipe),
@@ -149,7 +151,25 @@ def _digest(weights: str) -> str:
         raise UserError(f"weights={weights}: {error.strerror}; give a run folder or a model.safetensors") from None
 
 
+def _spec_changes(rung: Rung, recipe: Recipe, data: DataConfig, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe, the data and the command line make of a rung's spec."""
+    fields = rung.spec.field_names()
+    changes: dict[str, Any] = {"drop_path": recipe.drop_path} if "drop_path" in fields else {}
+    if rung.is_reference:  # `spec.kernel_size=5` beside it is a choice of the ladder's networks
+        changes["image_size"] = data.image_size
+        overrides = {name: value for name, value in overrides.items() if name in fields}
+    return {**changes, **overrides}
+
+
 def _pick(ladder: Ladder, cfg: DictConfig) -> Rung:
+    names = _plain(cfg.reference)
+    names = names if isinstance(names, list) else [] if names is None else [names]
+    if names:
+        if any(key is not None for key in (cfg.rung, cfg.steps, cfg.without)):
+            raise UserError("reference and rung/steps/without exclude each other: give one, or sweep with -m")
+        if len(names) != 1:
+            raise UserError(f"reference={cfg.reference}: a run trains one network; give one name, or sweep with -m")
+        return ladder.reference(names[0])
     if cfg.steps is None and cfg.without is None:
         return ladder.rung(cfg.rung)
     if cfg.rung is not None:

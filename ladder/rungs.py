@@ -11,7 +11,7 @@ import yaml
 
 from ladder.errors import UserError, unknown
 from ladder.paths import conf_dir
-from ladder.spec import Spec, spec_class
+from ladder.spec import SPECS, Spec, TimmSpec, spec_class
 
 _KEYS = ("name", "title", "network", "source", "image_size", "kind", "base", "steps", "side", "references")
 
@@ -25,6 +25,7 @@ class PaperRow:
     gflops: float | None = None
     params_M: float | None = None
     macs_note: str | None = None  # why `gflops` is not what the network computes to
+    note: str | None = None  # what a reader of `top1` must know
 
     def __post_init__(self) -> None:
         for name in ("top1", "std", "gflops", "params_M"):
@@ -64,14 +65,23 @@ class Rung:
         """True for a variant that hangs off the chain and is not adopted."""
         return self.index is None
 
+    @property
+    def is_reference(self) -> bool:
+        """True for a model of timm, trained beside the ladder by the same recipe."""
+        return isinstance(self.spec, TimmSpec)
+
 
 @dataclass(frozen=True)
 class Reference:
-    """A published row to set beside the ladder (Swin-T; rung 0 under its original recipe)."""
+    """A published row to set beside the ladder (Swin-T; rung 0 under its original recipe).
+
+    `timm`: the same network's name there; a run of it (`reference=NAME`) stands in this row.
+    """
 
     title: str
     paper: PaperRow
     recipe: str | None = None
+    timm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,12 @@ class Ladder:
             label = "without_" + "+".join(dict.fromkeys(names)) if names else self.rungs[-1].name
         return Rung(label, label.replace("_", " "), "", None, spec, recipe, PaperRow(), None)
 
+    def reference(self, model: str) -> Rung:
+        """A model of timm as what stands beside the rungs. Raises UserError on a name that timm does not know."""
+        known = next((r for r in self.references if r.timm == model), None)
+        title, paper = (known.title, known.paper) if known else (model, PaperRow())
+        return Rung(model, title, "reference", None, TimmSpec(model), {}, paper, None)
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Ladder:
         """A ladder from the content of its YAML file; every rung is built once, so a bad file is told at once."""
@@ -168,7 +184,7 @@ class Ladder:
                 steps=tuple(_step(s) for s in steps),
                 side=tuple(_step(s, {"after"}) for s in side),
                 references=tuple(
-                    Reference(str(r["title"]), PaperRow(**r["paper"]), r.get("recipe"))
+                    Reference(str(r["title"]), PaperRow(**r["paper"]), r.get("recipe"), r.get("timm"))
                     for r in values.get("references") or []
                 ),
             )
@@ -180,6 +196,8 @@ class Ladder:
             raise UserError(f"ladder {values.get('name', '?')}: a key holds what it cannot: {error}") from None
         if ladder.kind not in ("chain", "star"):
             raise UserError(f"ladder {ladder.name}: kind={ladder.kind!r}; allowed: chain, star")
+        if ladder.network not in SPECS:  # a model of timm has no steps
+            raise UserError(f"ladder {ladder.name}: {unknown('network', ladder.network, SPECS)}")
         names = [s.name for s in (ladder.base, *ladder.steps, *ladder.side)]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise UserError(f"ladder {ladder.name}: {', '.join(twice)} named twice")

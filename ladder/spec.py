@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -21,6 +22,12 @@ def check_positive(name: str, values: object) -> None:
     if not each or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in each):
         shown = list(values) if isinstance(values, tuple) else repr(values)
         raise UserError(f"spec.{name}={shown}: must be positive and whole")
+
+
+def check_number(name: str, value: object, or_else: str = "") -> None:
+    """Refuse anything but one positive integer; `or_else` says what else the caller takes."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"spec.{name}={value!r}: must be {or_else}a whole number from 1")
 
 
 def check_stages(name: str, values: object) -> None:
@@ -60,6 +67,18 @@ def check_act(name: str, value: object) -> None:
         known = False
     if not known:
         raise UserError(f"spec.{name}={value!r}: must be an activation that timm knows, such as relu, gelu, silu")
+
+
+def check_timm_model(name: object) -> None:
+    """Refuse a name that timm does not know; a rung of ours is no reference."""
+    import timm
+
+    if isinstance(name, str) and timm.is_model(name) and not name.startswith("ladder_"):
+        return
+    names = [n for n in timm.list_models() if not n.startswith("ladder_")]
+    near = difflib.get_close_matches(str(name), names, n=4, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise UserError(f"unknown timm model {str(name)!r}; {hint}allowed: the names of timm.list_models()")
 
 
 @dataclass(frozen=True)
@@ -173,11 +192,93 @@ class NetSpec(Spec):
         return int(self.stem_stride * 2 ** (len(self.depths) - 1))
 
 
-SPECS: dict[str, type[Spec]] = {NetSpec.network: NetSpec}  # the `network:` key of a ladder file
+@dataclass(frozen=True)
+class IsotropicSpec(Spec):
+    """A network of one resolution: a patch embedding, then equal blocks. Isotropic ConvNeXt (arXiv:2201.03545,
+    section 3.3), ConvMixer (arXiv:2201.09792), and everything between them.
+
+    A block mixes space by a depthwise convolution (k x k, same padding), then channels by one pointwise convolution
+    (ConvMixer) or two with a wider layer between them (ConvNeXt). All convolutions have biases, as in both papers.
+    The defaults are ConvMixer-256/8 of the CIFAR-10 ablation.
+
+    Raises:
+        UserError: on any value outside what a field's comment allows.
+    """
+
+    network: ClassVar[str] = "isotropic"
+
+    width: int = 256  # channels, h in ConvMixer's paper
+    depth: int = 8  # blocks
+    patch_size: int = 1  # p: the stem is a conv p x p, stride p
+    stem_act: bool = True
+    stem_norm: bool = True
+    kernel_size: int = 9  # k of the depthwise convolution
+    expansion: int | None = None  # null: one pointwise layer | e: two, e * width channels between them
+    act: str = "gelu"  # any activation of timm
+    acts: str = "all"  # all: after every layer of a block | inner: after its first pointwise layer only
+    norm: str = "batch"  # batch: BatchNorm, eps 1e-5 | layer: LayerNorm over channels, eps 1e-6
+    norms: str = "all"  # all: after every layer of a block | first: after its depthwise convolution only
+    order: str = "act_norm"  # where both follow a layer: act_norm | norm_act
+    residual_depthwise: bool = True  # the depthwise part is added to its input
+    residual_pointwise: bool = False  # the pointwise part is added to its input
+    residual_block: bool = False  # the whole block is added to its input
+    head_norm: bool = False  # norm after global pooling
+    layer_scale: float | None = None  # start value of the per-channel scale of what is added; null: off
+    drop_path: float = 0.0  # stochastic depth of what is added, in the last block; grows linearly from 0 at the first
+    init: str = "torch"  # torch: PyTorch's own start weights (ConvMixer) | trunc_normal: std 0.02 (ConvNeXt)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "patch_size", "kernel_size"):
+            check_number(name, getattr(self, name))
+        if self.expansion is not None:
+            check_number("expansion", self.expansion, "null (one pointwise layer) or ")
+        flags = ("stem_act", "stem_norm", "residual_depthwise", "residual_pointwise", "residual_block", "head_norm")
+        for flag in flags:
+            _check_choice(flag, getattr(self, flag), (True, False))
+        check_act("act", self.act)
+        _check_choice("acts", self.acts, ("all", "inner"))
+        _check_choice("norm", self.norm, ("batch", "layer"))
+        _check_choice("norms", self.norms, ("all", "first"))
+        _check_choice("order", self.order, ("act_norm", "norm_act"))
+        check_layer_scale(self.layer_scale)
+        check_rate("drop_path", self.drop_path)
+        _check_choice("init", self.init, ("torch", "trunc_normal"))
+
+    @property
+    def reduction(self) -> int:
+        """Total stride: input pixels per pixel of the feature maps."""
+        return self.patch_size
+
+
+@dataclass(frozen=True)
+class TimmSpec(Spec):
+    """A model of timm, random weights, trained beside a ladder as its reference. Not the network of a ladder itself.
+
+    Raises:
+        UserError: on a model that timm does not have, or a value outside what a field's comment allows.
+    """
+
+    network: ClassVar[str] = "timm"
+
+    model: str  # timm's name
+    image_size: int | None = None  # pixels, square; null: the model's own
+    drop_path: float = 0.0  # timm's drop_path_rate
+
+    def __post_init__(self) -> None:
+        check_timm_model(self.model)
+        if self.image_size is not None:
+            check_number("image_size", self.image_size)
+        check_rate("drop_path", self.drop_path)
+
+
+# The `network:` key of a ladder file.
+SPECS: dict[str, type[Spec]] = {spec.network: spec for spec in (NetSpec, IsotropicSpec)}
 
 
 def spec_class(network: str) -> type[Spec]:
-    """The spec class of a `network:` key. Raises UserError on an unknown one."""
+    """The spec class of a ladder's `network:` key, or of saved weights. Raises UserError on an unknown one."""
+    if network == TimmSpec.network:
+        return TimmSpec
     if network not in SPECS:
         raise unknown("network", network, SPECS)
     return SPECS[network]

@@ -108,7 +108,7 @@ def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any)
     if pretrained and not any(g.get(key) for g in given for key in ("url", "file", "state_dict", "hf_hub_id")):
         raise UserError(f"no weights of {name} are published: train it, or take timm's by ladder.zoo.load_timm_state")
     net = net_class(spec)
-    stages = net.reductions(spec)  # type: ignore[arg-type]
+    stages = net.reductions(spec)
     overlay.setdefault("pool_size", (max(chain.image_size // stages[-1], 1),) * 2)
     return cast(
         nn.Module,
@@ -180,6 +180,18 @@ _TIMM_NAMES = (  # timm's and the authors' names of the same parameters, to ours
     (r"(blocks\.\d+)\.norm\.", r"\1.norm1."),
     (r"\.mlp\.fc1\.", ".conv2."),
     (r"\.mlp\.fc2\.", ".conv3."),
+    # isotropic ConvNeXt: the authors
+    (r"^stem\.(weight|bias)$", r"stem.conv.\1"),
+    (r"^(blocks\.\d+)\.(conv|norm)1\.", r"\1.depthwise.\2."),
+    (r"^(blocks\.\d+)\.conv2\.", r"\1.pointwise.conv1."),
+    (r"^(blocks\.\d+)\.conv3\.", r"\1.pointwise.conv2."),
+    (r"^(blocks\.\d+)\.gamma$", r"\1.add_block.gamma"),
+    # ConvMixer: timm, the authors
+    (r"^stem\.2\.", "stem.norm."),
+    (r"^(blocks\.\d+)\.0\.fn\.0\.", r"\1.depthwise.conv."),
+    (r"^(blocks\.\d+)\.0\.fn\.2\.", r"\1.depthwise.norm."),
+    (r"^(blocks\.\d+)\.1\.", r"\1.pointwise.conv1."),
+    (r"^(blocks\.\d+)\.3\.", r"\1.pointwise.norm1."),
 )
 
 
@@ -195,11 +207,12 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def load_timm_state(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Copy weights of a ResNet into a base rung, or of a ConvNeXt into a top rung. All of them or none.
+    """Copy published weights into the same network of ours: a ResNet's into a base rung, a ConvNeXt's into a top one,
+    those of an isotropic ConvNeXt or a ConvMixer into their rungs. All of them or none.
 
     Args:
         model: as `build_model` makes it; ConvNeXt-S, -L, -XL by overriding `depths` and `widths`.
-        state_dict: of timm's `resnet50`, `resnet200`, `convnext_tiny`, ..., or as the authors published it
+        state_dict: of timm's `resnet50`, `convnext_tiny`, `convmixer_768_32`, ..., or as the authors published it
             (torchvision's names; `{"model": ...}` of facebookresearch/ConvNeXt).
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
@@ -58,15 +59,36 @@ class StudySweeper(Sweeper):
 
 
 def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch_size: int | None = None) -> Batches:
-    """The jobs of a sweep over all values of `params` and `arguments`, of which the latter go first."""
+    """The jobs of a sweep over all values of `params` and `arguments`, of which the latter go first.
+
+    A reference stands in the place of a rung: each of `reference` is trained once for each combination of the other
+    values, beside the rungs, or alone where no rung is given.
+    """
     # here, not at the top: Hydra's search for plugins runs that module again, which would part it from its class
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise UserError(f"hydra.sweeper.max_batch_size={batch_size}: must be a whole number from 1, or null")
     given = [f"{key}={value}" for key, value in params.items()]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
-    return BasicSweeper.split_arguments(overrides, batch_size)
+    parse = OverridesParser.create(config_loader=loader).parse_overrides
+    overrides = parse([*given, *arguments])
+    names = [name for o in overrides if o.key_or_group == "reference" for name in _each(o)]
+    if not names:
+        return BasicSweeper.split_arguments(overrides, batch_size)
+    rest = [o for o in overrides if o.key_or_group not in ("reference", "rung", "steps", "without")]
+    rungs = [o for o in overrides if o.key_or_group != "reference"]
+    grids = [rungs] if len(rungs) > len(rest) else []
+    grids += [[*parse([f"reference={name}"]), *rest] for name in dict.fromkeys(names)]
+    jobs = [job for grid in grids for batch in BasicSweeper.split_arguments(grid, None) for job in batch]
+    size = batch_size or len(jobs)
+    return [jobs[i : i + size] for i in range(0, len(jobs), size)]
+
+
+def _each(override: Override) -> list[str]:
+    """The names in `reference=NAME`, `reference=A,B` and `reference=[A,B]`; none for null."""
+    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    flat = [name for value in values for name in (value if isinstance(value, list) else [value])]
+    return [str(name) for name in flat if name is not None]
 
 
 def runs_of(overrides: Sequence[str]) -> list[Run]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from torch import nn
 
 from ladder.errors import UserError
+from ladder.nets.base import Net
+from ladder.nets.isotropic import IsotropicNet
 from ladder.nets.roadmap import RoadmapNet
-from ladder.spec import NetSpec, Spec
+from ladder.spec import IsotropicSpec, NetSpec, Spec, TimmSpec
 
-NETS: dict[type[Spec], type[RoadmapNet]] = {NetSpec: RoadmapNet}
+NETS: dict[type[Spec], type[Net]] = {NetSpec: RoadmapNet, IsotropicSpec: IsotropicNet}
 
 
-def net_class(spec: Spec | type[Spec]) -> type[RoadmapNet]:
-    """The class of networks that reads this kind of spec."""
+def net_class(spec: Spec | type[Spec]) -> type[Net]:
+    """The class of networks that reads this kind of spec; a model of timm has its own."""
     return NETS[spec if isinstance(spec, type) else type(spec)]
 
 
@@ -25,7 +27,7 @@ def build_net(
         spec: the network.
         num_classes: outputs; 0: pooled features instead of logits.
         in_chans: channels of the images.
-        global_pool: timm's name of a pooling; "" for none.
+        global_pool: timm's name of a pooling; "" for none. A model of timm keeps its own.
         drop_rate: dropout before the classifier, a probability.
 
     Raises:
@@ -38,11 +40,18 @@ def build_net(
     rate: object = drop_rate
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise UserError(f"drop_rate={rate!r}: must be a number from 0 up to, not including, 1")
+    if isinstance(spec, TimmSpec):
+        from ladder.nets.reference import build_reference
+
+        return build_reference(spec, num_classes, in_chans, drop_rate)
     return net_class(spec)(spec, num_classes, in_chans, global_pool, float(drop_rate))  # type: ignore[arg-type]
 
 
 def check_image_size(spec: Spec, size: int) -> None:
     """Raise UserError where images of `size` pixels a side would leave no feature map."""
-    least = net_class(spec).min_image_size(spec)  # type: ignore[arg-type]
-    if size < least:
+    if isinstance(spec, TimmSpec):
+        from ladder.nets.reference import check_reference
+
+        check_reference(spec, size)
+    elif size < (least := net_class(spec).min_image_size(spec)):
         raise UserError(f"images of {size} px are too small for this network: it needs at least {least} px")

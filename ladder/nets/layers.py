@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import cast
@@ -15,6 +16,16 @@ from torch.utils.checkpoint import checkpoint
 from ladder.errors import UserError
 
 POOLS = ("avg", "max", "avgmax", "catavgmax", "")
+
+
+def named(**parts: nn.Module | None) -> nn.Sequential:
+    """Layers one after another under these names; those that are None are left out."""
+    return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
+
+
+def drop_path_rates(last: float, blocks: int) -> list[float]:
+    """The stochastic depth of each block: linear from 0 at the first to `last` at the last."""
+    return [last * i / max(blocks - 1, 1) for i in range(blocks)]
 
 
 def make_norm(kind: str, channels: int, channels_last: bool = False) -> nn.Module:
@@ -45,8 +56,9 @@ def init_weights(module: nn.Module, how: str) -> None:
 
     trunc_normal: std 0.02 for convolutions and linear layers, biases 0 (ConvNeXt).
     kaiming: normal, fan-out, gain of ReLU, biases 0; a classifier keeps torch's own (torchvision's ResNet).
+    torch: what torch drew when the module was made (ConvMixer).
     """
-    if not isinstance(module, nn.Conv2d | nn.Linear):
+    if how == "torch" or not isinstance(module, nn.Conv2d | nn.Linear):
         return
     if how == "trunc_normal":
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -8,17 +8,14 @@ Module names, shortest first, are also the keys of a state dict:
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
-from timm.layers import ClassifierHead, DropPath, LayerNorm2d, NormMlpClassifierHead
-from timm.models._features import feature_take_indices
+from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ladder.nets.layers import check_pool, checkpoint_block, init_weights, make_act, make_norm
+from ladder.nets.base import Net
+from ladder.nets.layers import checkpoint_block, drop_path_rates, make_act, make_norm, named
 from ladder.spec import NetSpec
 
 
@@ -32,10 +29,6 @@ def _inner_outer(spec: NetSpec, stage: int) -> tuple[int, int]:
     return (narrow, wide) if spec.block == "bottleneck" else (wide, narrow)
 
 
-def _named(**parts: nn.Module | None) -> nn.Sequential:
-    return nn.Sequential(OrderedDict((name, part) for name, part in parts.items() if part is not None))
-
-
 def _stem(spec: NetSpec, in_chans: int) -> nn.Sequential:
     width, stride = spec.widths[0], spec.stem_stride
     bias = _has_bias(spec, spec.stem_norm)
@@ -47,7 +40,7 @@ def _stem(spec: NetSpec, in_chans: int) -> nn.Sequential:
         kernel, conv_stride = (7, 2) if stride == 4 else (3, 1)
         conv = nn.Conv2d(in_chans, width, kernel, stride=conv_stride, padding=kernel // 2, bias=bias)
         pool = nn.MaxPool2d(3, stride=2, padding=1) if stride > 1 else None
-    return _named(
+    return named(
         conv=conv,
         norm=make_norm(spec.norm, width) if spec.stem_norm else None,
         act=make_act(spec.act) if spec.stem_act else None,
@@ -92,7 +85,7 @@ class Block(nn.Module):
         shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_chs != outer:
             bias = _has_bias(spec, spec.shortcut_norm)
-            shortcut = _named(
+            shortcut = named(
                 conv=nn.Conv2d(in_chs, outer, 1, stride=stride, bias=bias),
                 norm=make_norm(spec.norm, outer) if spec.shortcut_norm else None,
             )
@@ -126,7 +119,7 @@ class Stage(nn.Module):
         downsample: nn.Module = nn.Identity()
         if stride == 2 and spec.downsample == "separate":
             conv = nn.Conv2d(in_chs, outer, 2, stride=2, bias=_has_bias(spec, norm_follows=False))
-            downsample = _named(norm=make_norm(spec.norm, in_chs), conv=conv)
+            downsample = named(norm=make_norm(spec.norm, in_chs), conv=conv)
             in_chs, stride = outer, 1
         self.downsample = downsample
         self.blocks = nn.Sequential()
@@ -145,7 +138,7 @@ class Stage(nn.Module):
         return out
 
 
-class RoadmapNet(nn.Module):
+class RoadmapNet(Net):
     """Stem, stages, head, as the spec says. Follows timm's conventions for image models.
 
     Args:
@@ -159,6 +152,8 @@ class RoadmapNet(nn.Module):
         UserError: on a pooling that the head does not have.
     """
 
+    body = "stages"
+
     def __init__(
         self,
         spec: NetSpec,
@@ -167,37 +162,18 @@ class RoadmapNet(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
-        super().__init__()
-        check_pool(global_pool, spec.head_norm)
+        super().__init__(num_classes, in_chans, drop_rate, spec.head_norm, spec.init)
         self.spec = spec
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
-        self.grad_checkpointing = False
-
-        blocks = sum(spec.depths)
-        rates = [spec.drop_path * i / max(blocks - 1, 1) for i in range(blocks)]
+        rates = drop_path_rates(spec.drop_path, sum(spec.depths))
         self.stem = _stem(spec, in_chans)
         self.stages = nn.Sequential()
-        features: list[dict[str, Any]] = []
         width, reductions = spec.widths[0], self.reductions(spec)
         for i, depth in enumerate(spec.depths):
             self.stages.append(Stage(spec, i, width, rates[:depth]))
             rates = rates[depth:]
             width = _inner_outer(spec, i)[1]
-            features.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
-        self.feature_info = features
-
-        self.num_features = width
-        head: Callable[..., Any] = ClassifierHead
-        if spec.head_norm:
-            norm = nn.BatchNorm2d if spec.norm == "batch" else partial(LayerNorm2d, eps=1e-6)
-            head = partial(NormMlpClassifierHead, norm_layer=norm)
-        self.head = head(width, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        self._count_head()
-        for module in self.modules():
-            if module is not self.head.fc or spec.init != "kaiming":
-                init_weights(module, spec.init)
+            self.feature_info.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
+        self._make_head(width, spec.norm, global_pool)
 
     @staticmethod
     def reductions(spec: NetSpec) -> tuple[int, ...]:
@@ -217,9 +193,6 @@ class RoadmapNet(nn.Module):
 
         return next(size for size in itertools.count(1) if final(size) >= 1)
 
-    def _count_head(self) -> None:
-        self.head_hidden_size = self.num_features * self.head.global_pool.feat_mult()  # features before the classifier
-
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns of parameter names: one group a block (a stage if `coarse`), for layer-wise learning rates."""
         blocks = [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
@@ -227,71 +200,11 @@ class RoadmapNet(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: keep only the blocks' inputs for the backward pass."""
-        self.grad_checkpointing = enable
+        super().set_grad_checkpointing(enable)
         for stage in self.stages:
             cast(Stage, stage).grad_checkpointing = enable
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer; Identity where num_classes is 0."""
-        return cast(nn.Module, self.head.fc)
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new classifier (and pooling) in place of the old one. Raises UserError on an unknown pooling."""
-        if global_pool is not None:
-            check_pool(global_pool, self.spec.head_norm)
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-        self._count_head()
-        if self.spec.init != "kaiming":
-            init_weights(self.head.fc, self.spec.init)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Feature maps of the stages (all, the last n, or those of `indices`), and the last one before the head.
-
-        `norm` is accepted for timm's sake: no norm belongs to the features here.
-        """
-        if output_fmt != "NCHW":
-            raise ValueError("output_fmt: only NCHW")
-        take, last = feature_take_indices(len(self.stages), indices)
-        x = self.stem(x)
-        taken: list[Tensor] = []
-        for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
-            x = stage(x)
-            if i in take:
-                taken.append(x)
-        return taken if intermediates_only else (x, taken)
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop the stages after the last of `indices`, and the head; the indices kept."""
-        take, last = feature_take_indices(len(self.stages), indices)
-        self.stages = self.stages[: last + 1]
-        if prune_head or last + 1 < len(self.feature_info):
-            self.num_features = self.feature_info[last]["num_chs"]
-            self.head = ClassifierHead(self.num_features, 0, pool_type="")
-            self.num_classes = 0
-            self._count_head()
-        return take
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to the last feature map (B, num_features, H / reduction, W / reduction)."""
         features: Tensor = self.stages(self.stem(x))
         return features
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """A feature map to logits (B, num_classes), or to what the classifier would see (B, head_hidden_size)."""
-        out: Tensor = self.head(x, pre_logits=pre_logits)
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
