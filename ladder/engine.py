@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ladder import checkpoint, optim
-from ladder.cost import measure_cost
 from ladder.data import open_data
 from ladder.distributed import Ranks
-from ladder.errors import UserError
+from ladder.errors import UserError, one_line
 from ladder.export import start_from
 from ladder.nets import build_net
 from ladder.progress import Bar
 from ladder.resolve import Run
-from ladder.rundir import Status
+from ladder.rundir import FORMAT, Status
 from ladder.seeding import seed_torch
 from ladder.tracking import FINISH_TIMEOUT, Tracker, new_id
 from ladder.train import STOPPED
@@ -195,8 +194,15 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------- the loop
 
-    def fit(self, log: logging.Logger) -> dict[str, Any]:
-        """Train to the last epoch, telling `log`; returns what training has to say for `result.json`.
+    def fit(
+        self,
+        log: logging.Logger,
+        describe: Callable[[], dict[str, Any]] = dict,
+        explain: Callable[[Exception], str] = one_line,
+    ) -> dict[str, Any]:
+        """Train to the last epoch, telling `log`; returns `result.json`: what `describe()` says and how it went.
+
+        W&B gets the same, and of a failure what `explain` makes of it, so that its runs say as much as the folders do.
 
         Raises:
             Stopped: asked to stop; saved.
@@ -216,7 +222,9 @@ class Engine:
         tracker = bar = None
         try:
             if self.ranks.is_main:
-                tracker = Tracker(self.run, self.wandb_id, self.log.warning)
+                tracker = Tracker(self.run, self.wandb_id, self.log.warning, self.status.attempts)
+                for row in self.history:  # a killed process may not have handed over its last epochs
+                    tracker.log(row)
                 what = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed}"
                 title = f"{what} on {self.data.info.name} ({self.device})"
                 bar = Bar(title, self.recipe.epochs, self.steps_per_epoch)
@@ -226,22 +234,24 @@ class Engine:
                 row = self._finish_epoch(bar)
                 if tracker is not None:
                     tracker.log(row)
+            result = (describe() if self.ranks.is_main else {}) | self._summary()
         except BaseException as error:
             if tracker is not None:
                 stopped = isinstance(error, Stopped)  # a cluster that takes the node back does not wait
-                tracker.finish(STOPPED if stopped else 1, timeout=5 if stopped else FINISH_TIMEOUT)
+                failed = isinstance(error, Exception) and not stopped
+                how = {"state": "failed", "error": explain(error)} if failed else {"state": "stopped"}  # type: ignore[arg-type]
+                tracker.finish(STOPPED if stopped else 1, how, timeout=5 if stopped else FINISH_TIMEOUT)
             raise
         finally:
             if bar is not None:
                 bar.close()
             self.data.close()
-        summary = self._summary()
         if tracker is not None:
-            final = {f"final/{k}": v for k, v in summary["final"].items() if v is not None}
-            cost = measure_cost(self.model, self.run.data.image_size)
-            best = {"best/top1": summary["best"]["top1"], "wall_s": summary["wall_s"]}
-            tracker.finish(0, {**final, **best, "params": cost.params, "macs": cost.macs})
-        return summary
+            shown = {f"final/{k}": v for k, v in result["final"].items() if v is not None}
+            shown |= {k: result[k] for k in ("params", "macs", "wall_s") if k in result}
+            shown |= {"best/top1": result["best"]["top1"], "state": "done", "result": {"format": FORMAT, **result}}
+            tracker.finish(0, shown)
+        return result
 
     def _train_epoch(self, bar: Bar | None) -> None:
         self.forward.train()

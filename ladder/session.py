@@ -71,16 +71,15 @@ def _train(run: Run, ranks: Ranks, stop: Callable[[], bool], engine: Engine | No
         code = git_state()  # now: the code that is loaded, not what the checkout holds when training ends
         engine = engine or Engine(run, ranks, stop)
         engine.status.attempts, status = status.attempts, engine.status
-        summary = engine.fit(log)
+        result = engine.fit(log, functools.partial(describe, run, engine, code), functools.partial(_cause, run=run))
         if ranks.is_main:
-            result = describe(run, engine, code) | summary
             about = {k: result[k] for k in ("ladder", "rung", "seed", "num_classes", "in_chans", "image_size")}
             about |= {"class_names": list(engine.data.info.class_names), "mean": run.data.mean, "std": run.data.std}
-            save_model(folder.path / FILE, engine.model, run.spec, about | {"top1": summary["final"]["top1"]})
+            save_model(folder.path / FILE, engine.model, run.spec, about | {"top1": result["final"]["top1"]})
             folder.write_result(result)
-            log.info("done: top-1 %.2f after %d epochs", summary["final"]["top1"], run.recipe.epochs)
+            log.info("done: top-1 %.2f after %d epochs", result["final"]["top1"], run.recipe.epochs)
             _end(folder, status, "done", None)
-            _say(f"done {folder.path}: top-1 {summary['final']['top1']:.2f}")
+            _say(f"done {folder.path}: top-1 {result['final']['top1']:.2f}")
         return Outcome("done", run.label)
     except Stopped:
         by = getattr(stop, "signal", None) or "request"

@@ -27,8 +27,8 @@ class Tracker:
     Whatever goes wrong with W&B is said once through `warn` and ends the tracking, never the training.
     """
 
-    def __init__(self, run: Run, run_id: str, warn: Callable[[str], None]) -> None:
-        self._run, self._id, self._warn = run, run_id, warn
+    def __init__(self, run: Run, run_id: str, warn: Callable[[str], None], attempts: int = 1) -> None:
+        self._run, self._id, self._warn, self._attempts = run, run_id, warn, attempts
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if run.wandb.mode != "disabled":
@@ -41,7 +41,10 @@ class Tracker:
         self._queue.put(lambda handle: handle.log(values))
 
     def finish(self, exit_code: int, summary: Mapping[str, Any] | None = None, timeout: float = FINISH_TIMEOUT) -> None:
-        """Close the W&B run, waiting `timeout` seconds at most; exit code 0 marks it finished, any other failed."""
+        """Close the W&B run, waiting `timeout` seconds at most; exit code 0 marks it finished, any other failed.
+
+        `summary` replaces what is there; of it, `state`, `error` and `result` are what `analysis` reads.
+        """
         if self._thread is None:
             return
         values = dict(summary or {})
@@ -70,17 +73,6 @@ class Tracker:
 
         run = self._run
         mode = run.wandb.mode
-        # console, code and machine capture off: metrics and config are what we promise, and nothing secret leaks
-        settings = wandb.Settings(
-            init_timeout=INIT_TIMEOUT,
-            console="off",
-            silent=True,
-            disable_code=True,
-            disable_git=True,
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
         options: dict[str, Any] = {
             "project": run.wandb.project,
             "entity": run.wandb.entity,
@@ -88,16 +80,16 @@ class Tracker:
             "job_type": "train",
             "name": f"{run.rung.name}-s{run.seed}",
             "tags": [run.ladder.name, run.rung.name[:64], run.data.name[:64]],
-            "config": {**run.config, "config_hash": run.config_hash},
+            "config": {**run.config, "run": run.label, "config_hash": run.config_hash, "group_hash": run.group_hash},
             "dir": str(run.dir.path),
             "id": self._id,
             "resume": "allow",
             "reinit": "create_new",
-            "settings": settings,
+            "settings": quiet_settings(),
         }
         if mode == "online":
             try:
-                if not _has_login():
+                if not has_login():
                     raise RuntimeError("not logged in; run `wandb login`")
                 handle = wandb.init(mode="online", **options)
             except Exception as error:
@@ -108,10 +100,30 @@ class Tracker:
             handle = wandb.init(mode="offline", **options)
         handle.define_metric("epoch")
         handle.define_metric("*", step_metric="epoch")
+        handle.summary.update({"attempts": self._attempts, "state": "running", "error": None})
         return handle
 
 
-def _has_login() -> bool:
+def quiet_settings() -> Any:
+    """W&B's settings of a run of ours: it prints nothing; console, code and machine are not captured.
+
+    Metrics and config are what we promise, and nothing secret leaks.
+    """
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=INIT_TIMEOUT,
+        console="off",
+        silent=True,
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+
+
+def has_login() -> bool:
     """True where W&B finds a key without asking for one at the terminal."""
     import wandb
 

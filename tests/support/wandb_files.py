@@ -31,12 +31,16 @@ def records(path: Path) -> Iterator[bytes]:
 
 
 def read_back(folder: Path) -> list[dict[str, Any]]:
-    """The W&B runs below a run folder: name, group, tags, config, history, summary, exit code."""
+    """The W&B runs below a run folder: name, group, tags, config, history, summary, exit code.
+
+    `summary` has one level of keys, `values` the same nested as W&B's API gives it; `files` and `artifacts` are names.
+    """
     from wandb.proto import wandb_internal_pb2 as pb
 
     found = []
     for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
         one: dict[str, Any] = {"history": [], "summary": {}, "config": {}, "exit": None}
+        one |= {"values": {}, "files": set(), "artifacts": set()}
         for data in records(path):
             record = pb.Record()
             record.ParseFromString(data)
@@ -51,6 +55,16 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
             elif kind == "summary":
                 items = record.summary.update
                 one["summary"] |= {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items}
+                for item in items:
+                    *parents, last = list(item.nested_key) or [item.key]
+                    inner = one["values"]
+                    for parent in parents:
+                        inner = inner.setdefault(parent, {})
+                    inner[last] = json.loads(item.value_json)
+            elif kind == "files":
+                one["files"] |= {item.path for item in record.files.files}
+            elif kind == "artifact":
+                one["artifacts"].add((record.artifact.type, record.artifact.name))
             elif kind == "exit":
                 one["exit"] = record.exit.exit_code
         found.append(one)
