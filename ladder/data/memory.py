@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from ladder.errors import UserError
 from ladder.recipe import Recipe
 
 _CHUNK = 256  # images decoded by one task of the pool
+_LARGE = 160**2  # pixels
 
 
 class MemoryData(Data):
@@ -112,7 +114,9 @@ def decode(images: Images, size: int, in_chans: int, filter_: Image.Resampling, 
 
     from ladder.data.progress import counted
 
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+    # Reading a small image is mostly Python, which threads would only hand to and fro (twice as slow with two)
+    large = math.prod(images.open(0).size) > _LARGE
+    with ThreadPoolExecutor(min(32, os.cpu_count() or 1) if large else 1) as pool:
         try:
             for _ in counted(pool.map(fill, range(0, count, _CHUNK)), count, label):
                 pass

@@ -15,8 +15,14 @@ from sweeps import RUNGS, Sweep, is_alive
 
 @pytest.fixture(autouse=True, scope="module")
 def _own_fork_server() -> None:
-    """Python has one fork server a process: one that other tests started knows nothing of faults and preloads."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    """Python has one fork server a process: one that other tests started knows nothing of faults and preloads.
+
+    It is killed: asked to end, it would first wait for whatever process has inherited its life line.
+    """
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+    server._stop()
 
 
 @pytest.fixture
