@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from timm.layers import ClassifierHead, LayerNorm2d, NormMlpClassifierHead
 from timm.models._features import feature_take_indices
@@ -24,9 +24,10 @@ class Net(nn.Module):
         init: how start weights are set, see `init_weights`.
     """
 
-    body: ClassVar[str]  # the attribute that holds the stages or blocks
-    stem: nn.Module
-    head: Any
+    if TYPE_CHECKING:  # TorchScript takes annotations for its own
+        body: ClassVar[str]  # the attribute that holds the stages or blocks
+        stem: nn.Module
+        head: Any
 
     def __init__(self, num_classes: int, in_chans: int, drop_rate: float, head_norm: bool, init: str) -> None:
         super().__init__()

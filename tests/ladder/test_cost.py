@@ -53,9 +53,43 @@ def test_params_and_macs_at_the_ends_are_timms(name: str, ladder: str, rung: str
 
 
 @pytest.mark.parametrize(
+    ("ladder", "rung", "mparams", "gmacs"),
+    [  # arXiv:2201.03545v2, Table 2, to another digit; arXiv:2201.09792, Table 1 and appendix; ConvMixer's MACs by hand
+        ("convnext_isotropic", "small", 22.31, 4.286),
+        ("convnext_isotropic", "base", 87.08, 16.896),
+        ("convnext_isotropic", "large", 305.94, 59.699),
+        ("convmixer_imagenet", "convmixer_1536_20", 51.63, 51.10),
+        ("convmixer_imagenet", "convmixer_768_32", 21.11, 20.68),
+        ("convmixer_imagenet", "convmixer_1024_20", 24.38, 5.95),
+        ("convmixer_imagenet", "convmixer_1024_12", 14.62, 13.85),
+        ("convmixer_imagenet", "convmixer_512_16", 5.36, 4.91),
+    ],
+)
+def test_isotropic_networks_cost_what_the_papers_say(ladder: str, rung: str, mparams: float, gmacs: float) -> None:
+    one = load_ladder(ladder).rung(rung)
+    with torch.device("meta"):
+        model = build_net(one.spec)
+    cost = measure_cost(model, 224)
+    assert cost.params / 1e6 == pytest.approx(mparams, abs=0.006)
+    assert cost.macs / 1e9 == pytest.approx(gmacs, abs=0.006)
+    assert one.paper.params_M == pytest.approx(cost.params / 1e6, rel=0.015)  # the papers print two digits
+    if ladder == "convnext_isotropic":
+        assert one.paper.gflops == pytest.approx(cost.macs / 1e9, abs=0.05)
+    elif one.paper.gflops:  # timm's figures, without the depthwise convolutions: the note says so
+        pointwise = sum(p.macs for p in cost_breakdown(model, 224) if p.kind != "depthwise conv")
+        assert one.paper.gflops == pytest.approx(pointwise / 1e9, rel=0.01)
+        assert one.paper.macs_note is not None and "depthwise" in one.paper.macs_note
+
+
+@pytest.mark.parametrize(
     ("name", "gmacs", "mparams"),
-    # As published, attention products included: Swin-T 4.5 (arXiv:2103.14030), DeiT-S 4.6 (arXiv:2012.12877).
-    [("swin_tiny_patch4_window7_224", 4.5, 28.3), ("deit_small_patch16_224", 4.6, 22.1)],
+    [  # as published, attention products included
+        ("swin_tiny_patch4_window7_224", 4.5, 28.3),  # arXiv:2103.14030
+        ("swin_base_patch4_window7_224", 15.4, 87.8),
+        ("deit_small_patch16_224", 4.6, 22.1),  # arXiv:2012.12877; arXiv:2201.03545v2, Table 2
+        ("deit_base_patch16_224", 17.6, 86.6),
+        ("vit_large_patch16_224", 61.6, 304.3),
+    ],
 )
 def test_transformers_are_measured_with_their_attention(name: str, gmacs: float, mparams: float) -> None:
     with torch.device("meta"):

@@ -10,7 +10,8 @@ import pytest
 import timm
 import torch
 import torchvision
-from timm.models.convnext import checkpoint_filter_fn
+from timm.models.convmixer import ConvMixer
+from timm.models.convnext import ConvNeXtBlock, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from ladder.errors import UserError
@@ -43,7 +44,7 @@ def randomised(net: nn.Module) -> nn.Module:
             elif name.endswith("bias"):
                 uniform(parameter, -0.2, 0.2)
             elif parameter.ndim == 1:  # a block's last norm small, or two hundred layers end in 1e13
-                uniform(parameter, *((0.1, 0.3) if "bn3" in name else (0.6, 1.4)))
+                uniform(parameter, *((0.1, 0.3) if "bn3" in name or ".0.fn.2" in name else (0.6, 1.4)))
             else:
                 bound = (3 / parameter[0].numel()) ** 0.5
                 uniform(parameter, -bound, bound)
@@ -86,6 +87,83 @@ def test_larger_convnexts_have_the_same_parameters(name: str) -> None:
     with torch.device("meta"):
         theirs, ours = timm.create_model(f"convnext_{name}"), build_model("convnext_b", **STAGES[name])
     load_timm_state(ours, theirs.state_dict())  # raises where a name or a shape differs
+
+
+@pytest.mark.parametrize(
+    ("name", "rung", "size"),
+    [
+        ("convmixer_1536_20", "convmixer_1536_20", 28),
+        ("convmixer_768_32", "convmixer_768_32", 42),
+        ("convmixer_1024_20_ks9_p14", "convmixer_1024_20", 56),
+    ],
+)
+def test_logits_of_a_convmixer_are_those_of_timm(name: str, rung: str, size: int) -> None:
+    theirs = randomised(unfilled(timm.create_model, name))
+    ours = unfilled(build_model, "convmixer_imagenet", rung)
+    load_timm_state(ours, theirs.state_dict())
+    assert_same_logits(theirs, ours, size)
+
+
+@pytest.mark.parametrize(
+    ("ladder", "rung", "shape"),
+    [
+        ("isotropic_to_convmixer", None, {"dim": 384, "depth": 18, "kernel_size": 9, "patch_size": 16}),
+        ("isotropic_to_convmixer_32", None, {"dim": 256, "depth": 8, "kernel_size": 9, "patch_size": 2}),
+        ("convmixer_cifar10", None, {"dim": 256, "depth": 8, "kernel_size": 9, "patch_size": 1}),
+        ("convmixer_cifar10", "kernel_5", {"dim": 256, "depth": 8, "kernel_size": 5, "patch_size": 1}),
+        ("convmixer_cifar10", "relu", {"dim": 256, "depth": 8, "patch_size": 1, "act_layer": nn.ReLU}),
+        ("convmixer_imagenet", "convmixer_512_16", {"dim": 512, "depth": 16, "kernel_size": 8, "patch_size": 7}),
+    ],
+)
+def test_convmixers_that_have_no_name_are_those_of_timms_class(
+    ladder: str, rung: str | None, shape: dict[str, Any]
+) -> None:
+    theirs = randomised(ConvMixer(num_classes=10, **shape))
+    ours = build_model(ladder, rung, num_classes=10)
+    load_timm_state(ours, theirs.state_dict())
+    assert_same_logits(theirs, ours, 9 * shape["patch_size"] if shape["patch_size"] < 7 else 48)
+
+
+class Isotropic(nn.Module):
+    """Section 3.3 of the paper from timm's blocks, under the names of convnext_isotropic.py of the authors."""
+
+    def __init__(self, dim: int, depth: int, scale: float | None) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, dim, 16, stride=16)
+        self.blocks = nn.Sequential(*[ConvNeXtBlock(dim, ls_init_value=scale) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.blocks(self.stem(x)).mean((2, 3))))
+
+
+def of_the_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights with their names of the parts of a block."""
+    names = {"conv_dw": "dwconv", "mlp.fc1": "pwconv1", "mlp.fc2": "pwconv2"}
+    return {re.sub("|".join(names), lambda m: names[m[0]], key): value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("ladder", "rung", "shape"),
+    [
+        ("convnext_isotropic", "small", (384, 18, None)),
+        ("convnext_isotropic", "base", (768, 18, None)),
+        ("isotropic_to_convmixer", 0, (384, 18, None)),
+    ],
+)
+def test_isotropic_convnexts_are_the_authors_networks(ladder: str, rung: str | int, shape: Any) -> None:
+    theirs = randomised(unfilled(Isotropic, *shape))
+    ours = unfilled(build_model, ladder, rung, num_classes=10)
+    load_timm_state(ours, {"model": of_the_authors(theirs.state_dict())})
+    assert_same_logits(theirs, ours, 48)
+
+
+def test_the_largest_isotropic_convnext_has_the_authors_parameters_and_layer_scale() -> None:
+    with torch.device("meta"):
+        theirs, ours = Isotropic(1024, 36, 1e-6), build_model("convnext_isotropic", "large", num_classes=10)
+    load_timm_state(ours, of_the_authors(theirs.state_dict()))  # raises where a name or a shape differs
+    assert ours.spec.layer_scale == 1e-6
 
 
 def test_pointwise_convolutions_load_where_the_network_has_linear_layers() -> None:

@@ -27,15 +27,31 @@ ENDS = [
     "ladder_convnext_b_resnet200",
     "ladder_convnext_b_separate_downsampling",
 ]
-EACH = pytest.mark.parametrize("name", [*SMALL, *ENDS])
-EACH_SMALL = pytest.mark.parametrize("name", SMALL)
+ISOTROPIC = [
+    "ladder_convnext_isotropic_large",
+    "ladder_convmixer_imagenet_convmixer_1024_12",  # an even kernel
+    "ladder_convmixer_cifar10_pointwise_residual",
+    "ladder_isotropic_to_convmixer_32_convnext_isotropic",
+    "ladder_isotropic_to_convmixer_32_more_norms",
+    "ladder_isotropic_to_convmixer_32_no_expansion",
+    "ladder_isotropic_to_convmixer_32_torch_init",
+]
+EACH = pytest.mark.parametrize("name", [*SMALL, *ENDS, *ISOTROPIC])
+EACH_SMALL = pytest.mark.parametrize("name", [*SMALL, *ISOTROPIC])
 
 
 def small(name: str, **kwargs: object) -> nn.Module:
     """The model; the big ones at a width and depth that runs at once."""
-    if "convnext_32" not in name:
+    if name in ISOTROPIC:
+        kwargs = {"width": 16, "depth": 4, **kwargs}
+    elif "convnext_32" not in name:
         kwargs = {"widths": [8, 16, 32, 64], "depths": [1, 1, 2, 1], **kwargs}
     return timm.create_model(name, **kwargs)
+
+
+def depths(model: nn.Module) -> list[int]:
+    """Blocks of each stage; an isotropic network's blocks are a stage each."""
+    return list(getattr(model.spec, "depths", [1] * getattr(model.spec, "depth", 0)))
 
 
 def images(model: nn.Module, channels: int = 3, batch: int = 2) -> Tensor:
@@ -63,9 +79,8 @@ def test_both_imports_are_enough_in_either_order(first: str) -> None:
 
 @EACH
 def test_a_model_is_the_rung_of_its_name(name: str) -> None:
-    ladder, rung = next(
-        (ladder, name.removeprefix(f"ladder_{ladder}_")) for ladder in list_ladders() if f"_{ladder}_" in name
-    )
+    ladder = max((ladder for ladder in list_ladders() if f"_{ladder}_" in name), key=len)
+    rung = name.removeprefix(f"ladder_{ladder}_")
     with torch.device("meta"):
         theirs, ours = timm.create_model(name, num_classes=10), build_model(ladder, rung, num_classes=10)
     assert theirs.spec == ours.spec == load_ladder(ladder).rung(rung).spec
@@ -144,11 +159,11 @@ def test_features_are_where_the_feature_info_says(name: str) -> None:
         assert feature.shape == (2, channels, x.shape[2] // reduction, x.shape[3] // reduction)
 
 
-@pytest.mark.parametrize("name", [SMALL[0], SMALL[12]])
+@pytest.mark.parametrize("name", [SMALL[0], SMALL[12], ISOTROPIC[-1]])
 @pytest.mark.parametrize("kind", ["list", "dict", "hook", "getter"])
 def test_features_can_be_chosen_and_are_those_of_the_model(name: str, kind: str) -> None:
-    model = timm.create_model(name).eval()
-    chosen = timm.create_model(name, features_only=True, feature_cls=kind, out_indices=(0, 2)).eval()
+    model = small(name).eval()
+    chosen = small(name, features_only=True, feature_cls=kind, out_indices=(0, 2)).eval()
     states = {k.replace(".", "").replace("_", ""): v for k, v in model.state_dict().items()}
     own = {
         k: states[k.removeprefix("body.").removeprefix("model.").replace(".", "").replace("_", "")]
@@ -166,7 +181,7 @@ def test_features_can_be_chosen_and_are_those_of_the_model(name: str, kind: str)
 
 @EACH_SMALL
 def test_intermediates_are_those_of_the_forward_pass(name: str) -> None:
-    model = timm.create_model(name).eval()
+    model = small(name).eval()
     x = images(model)
     with torch.inference_mode():
         final, maps = model.forward_intermediates(x)
@@ -189,7 +204,7 @@ def test_channels_of_the_images_can_be_chosen(name: str) -> None:
 
 @EACH_SMALL
 def test_checkpointing_changes_neither_outputs_nor_gradients(name: str) -> None:
-    model = timm.create_model(name, num_classes=3, drop_path_rate=0.3).train()
+    model = small(name, num_classes=3, drop_path_rate=0.3).train()
     x, found = images(model, batch=4), []
     for enable in (False, True):
         model.set_grad_checkpointing(enable)
@@ -208,7 +223,7 @@ def test_the_config_describes_the_model(name: str) -> None:
     cfg = model.default_cfg
     assert cfg is model.pretrained_cfg
     assert cfg["num_classes"] == model.num_classes == 1000
-    size = 32 if "_32_" in name else 224
+    size = load_ladder(max((ladder for ladder in list_ladders() if f"_{ladder}_" in name), key=len)).image_size
     assert cfg["input_size"] == (3, size, size)
     assert cfg["pool_size"] == (size // model.spec.reduction,) * 2
     state = model.state_dict()
@@ -257,13 +272,13 @@ def test_groups_cover_all_parameters_block_by_block(name: str) -> None:
     groups = group_parameters(model, model.group_matcher())
     grouped = [n for members in groups.values() for n in members]
     assert sorted(grouped) == sorted(names)
-    blocks = sum(model.spec.depths)
+    blocks = sum(depths(model))
     assert len(groups) == blocks + 2  # stem, blocks, head
     assert all(n.startswith("stem.") for n in groups[0]) and all(n.startswith("head.") for n in groups[blocks + 1])
     order = [min(groups[i]) for i in range(1, blocks + 1)]
     assert order == sorted(order, key=lambda n: [int(p) for p in n.split(".") if p.isdigit()])
     coarse = group_parameters(model, model.group_matcher(coarse=True))
-    assert len(coarse) == len(model.spec.depths) + 2
+    assert len(coarse) == len(depths(model)) + 2
     assert sorted(n for members in coarse.values() for n in members) == sorted(names)
 
 
@@ -284,7 +299,7 @@ def test_layer_decay_gives_lower_layers_smaller_rates() -> None:
 
 @EACH_SMALL
 def test_a_model_can_be_traced_symbolically(name: str) -> None:
-    model = timm.create_model(name, num_classes=3, layer_scale=0.1).eval()
+    model = small(name, num_classes=3, layer_scale=0.1).eval()
     traced = torch.fx.symbolic_trace(model)
     x = images(model)
     with torch.inference_mode():
@@ -292,9 +307,9 @@ def test_a_model_can_be_traced_symbolically(name: str) -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="TorchScript does not support Python 3.14")
-@pytest.mark.parametrize("name", [SMALL[0], SMALL[5], SMALL[10], SMALL[12]])
+@pytest.mark.parametrize("name", [SMALL[0], SMALL[5], SMALL[10], SMALL[12], ISOTROPIC[1], ISOTROPIC[3], ISOTROPIC[-1]])
 def test_a_model_can_be_scripted(name: str) -> None:
-    model = timm.create_model(name, num_classes=3, layer_scale=0.1, scriptable=True).eval()
+    model = small(name, num_classes=3, layer_scale=0.1, scriptable=True).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces TorchScript's end
         scripted = torch.jit.script(model)
@@ -303,9 +318,10 @@ def test_a_model_can_be_scripted(name: str) -> None:
         assert torch.equal(scripted(x), model(x))
 
 
-@pytest.mark.parametrize("name", [SMALL[0], SMALL[12]])
+@pytest.mark.parametrize("name", [SMALL[0], SMALL[12], ISOTROPIC[1], ISOTROPIC[3]])
 def test_a_model_can_be_exported(name: str) -> None:
-    model = timm.create_model(name, num_classes=3, depths=[1, 1], widths=[8, 16]).eval()
+    size = {"width": 8, "depth": 1} if name in ISOTROPIC else {"depths": [1, 1], "widths": [8, 16]}
+    model = timm.create_model(name, num_classes=3, **size).eval()
     x = images(model)
     exported = torch.export.export(model, (x,))
     assert torch.allclose(exported.module()(x), model(x))

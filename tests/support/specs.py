@@ -1,4 +1,4 @@
-"""Owns random specs: hypothesis strategies for every field of a NetSpec, small enough to run."""
+"""Owns random specs: hypothesis strategies for every field of each kind of spec, small enough to run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ladder.spec import NetSpec
+from ladder.spec import IsotropicSpec, NetSpec
 
 CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "expansion": st.integers(1, 4),
@@ -41,3 +41,31 @@ def small_specs(draw: st.DrawFn) -> NetSpec:
     depths = draw(st.tuples(*[st.integers(1, 2)] * stages))
     widths = draw(st.tuples(*[st.sampled_from([4, 6, 12])] * stages))
     return NetSpec(depths=depths, widths=widths, **draw(st.fixed_dictionaries(CHOICES)))
+
+
+ISOTROPIC_CHOICES: dict[str, st.SearchStrategy[Any]] = {
+    "patch_size": st.integers(1, 4),
+    "stem_act": st.booleans(),
+    "stem_norm": st.booleans(),
+    "kernel_size": st.sampled_from([1, 2, 3, 5, 8, 9]),
+    "expansion": st.none() | st.integers(1, 4),
+    "act": CHOICES["act"],
+    "acts": st.sampled_from(["all", "inner"]),
+    "norm": st.sampled_from(["batch", "layer"]),
+    "norms": st.sampled_from(["all", "first"]),
+    "order": st.sampled_from(["act_norm", "norm_act"]),
+    "residual_depthwise": st.booleans(),
+    "residual_pointwise": st.booleans(),
+    "residual_block": st.booleans(),
+    "head_norm": st.booleans(),
+    "layer_scale": CHOICES["layer_scale"],
+    "drop_path": CHOICES["drop_path"],
+    "init": st.sampled_from(["torch", "trunc_normal"]),
+}
+
+
+@st.composite
+def isotropic_specs(draw: st.DrawFn) -> IsotropicSpec:
+    """Any isotropic spec of at most three blocks and twelve channels."""
+    width, depth = draw(st.sampled_from([4, 6, 12])), draw(st.integers(1, 3))
+    return IsotropicSpec(width=width, depth=depth, **draw(st.fixed_dictionaries(ISOTROPIC_CHOICES)))
