@@ -15,13 +15,18 @@ OWN_KEYS = ("rung", "steps", "without", "spec", "seed", "study", "runs_dir", "wa
 
 @lru_cache(maxsize=20_000)
 def read_config(path: str) -> dict[str, Any] | None:
-    """The content of `path`/config.yaml; None where it is missing or no mapping."""
+    """The content of `path`/config.yaml, or of a packed run's config; None where it is missing or no mapping."""
     import yaml
+
+    from analysis.packed import of_run
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
             values = yaml.load(file, Loader=loader)  # noqa: S506  (a safe loader, the C one where it is built)
+    except (FileNotFoundError, NotADirectoryError):
+        packed = of_run(path)
+        return None if packed is None else packed[0].configs.get(packed[1])
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return values if isinstance(values, dict) else None

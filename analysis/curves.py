@@ -23,7 +23,7 @@ def read_curves(
 
     runs = runs.reset_index(drop=True)
     with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(_text, runs["path"].tolist()))
+        texts = list(pool.map(read_text, runs["path"].tolist()))
     by_header: dict[str, list[tuple[int, str]]] = {}
     for number, text in enumerate(texts):
         header, _, body = text.partition("\n")
@@ -44,10 +44,16 @@ def read_curves(
     return out.astype({"epoch": "int64", "step": "int64"})
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
+    """The text of a run's metrics.csv; empty where it has none, or none that can be read."""
+    from analysis.packed import of_run
+
     try:
         with open(os.path.join(path, "metrics.csv"), encoding="utf-8") as file:
             return file.read().replace("\r\n", "\n")
+    except (FileNotFoundError, NotADirectoryError):
+        packed = of_run(path)
+        return "" if packed is None else packed[0].curves.get(packed[1], "")
     except (OSError, ValueError):
         return ""
 

@@ -55,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.study and not args.paper:
         raise UserError("give a study folder, such as runs/demo, or --paper LADDER, such as --paper convnext_t")
     from analysis.charts.style import save
+    from analysis.load import home
 
-    out = args.out or (Path(args.study[0]) / "figures" if args.study else Path("figures"))
+    out = args.out or (home(args.study[0]) / "figures" if args.study else Path("figures"))
     met: list[str] = []
     drawn = 0
     for chart in _charts(args):

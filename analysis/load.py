@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.columns import CURVE_KEYS, DTYPES, NEEDED, PYTHON, RESULT, STATUS
+from analysis.packed import RESULTS, find
 from ladder.errors import UserError, one_line
 from ladder.rundir import FORMAT, METRICS
 
@@ -18,70 +20,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STATES = ("done", "running", "stopped", "failed", "pending")
-OWN_FOLDERS = frozenset({"figures", "report"})  # what analysis itself writes into a study
+OWN_FOLDERS = frozenset({"figures", "report", "wandb"})  # what analysis itself writes into a study
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 Study = str | os.PathLike[str]
 OnSkip = Callable[[str], None]
-
-# column: (pandas dtype, where in result.json). A dot goes one level down.
-_RESULT: dict[str, tuple[str, str]] = {
-    "ladder": ("str", "ladder"),
-    "kind": ("str", "kind"),
-    "rung": ("str", "rung"),
-    "rung_index": ("Int64", "rung_index"),
-    "title": ("str", "title"),
-    "group": ("str", "group"),
-    "parent": ("str", "parent"),
-    "seed": ("Int64", "seed"),
-    "data": ("str", "data"),
-    "eval_split": ("str", "eval_split"),
-    "train_size": ("Int64", "train_size"),
-    "eval_size": ("Int64", "eval_size"),
-    "num_classes": ("Int64", "num_classes"),
-    "image_size": ("Int64", "image_size"),
-    "in_chans": ("Int64", "in_chans"),
-    "recipe": ("str", "recipe"),
-    "epochs": ("Int64", "epochs"),
-    "steps": ("Int64", "steps"),
-    "batch_size": ("Int64", "batch_size"),
-    "lr": ("float64", "lr"),
-    "top1": ("float64", "final.top1"),
-    "top5": ("float64", "final.top5"),
-    "ema_top1": ("float64", "final.ema_top1"),
-    "eval_loss": ("float64", "final.eval_loss"),
-    "train_loss": ("float64", "final.train_loss"),
-    "best_top1": ("float64", "best.top1"),
-    "best_epoch": ("Int64", "best.epoch"),
-    "params": ("Int64", "params"),
-    "macs": ("Int64", "macs"),
-    "images_per_s": ("float64", "images_per_s"),
-    "peak_memory_bytes": ("Int64", "peak_memory_bytes"),
-    "wall_s": ("float64", "wall_s"),
-    "device": ("str", "device"),
-    "precision": ("str", "precision"),
-    "config_hash": ("str", "config_hash"),
-    "group_hash": ("str", "group_hash"),
-    "git_commit": ("str", "git_commit"),
-    "git_dirty": ("boolean", "git_dirty"),
-    "ladder_version": ("str", "versions.ladder"),
-    "python_version": ("str", "versions.python"),
-    "torch_version": ("str", "versions.torch"),
-    "timm_version": ("str", "versions.timm"),
-    "finished": ("str", "finished"),
-}
-_NEEDED = ("ladder", "rung", "seed", "data", "top1", "group_hash")
-_STATUS: dict[str, tuple[str, str]] = {
-    "epochs_done": ("Int64", "epoch"),
-    "attempts": ("Int64", "attempts"),
-    "error": ("str", "error"),
-    "heartbeat": ("float64", "heartbeat"),
-}
-_FOLDER = {"study": "str", "run": "str", "path": "str", "state": "str"}
-DTYPES = {**_FOLDER, **{k: v[0] for k, v in _RESULT.items()}, **{k: v[0] for k, v in _STATUS.items()}}
-_PYTHON: dict[str, tuple[type, ...]] = {"str": (str,), "Int64": (int,), "float64": (int, float), "boolean": (bool,)}
-
-_CURVE_KEYS = ("study", "run", "path", "ladder", "rung", "rung_index", "seed")
 
 
 class _Skip(Exception):
@@ -93,7 +36,11 @@ def _tell(line: str) -> None:
 
 
 def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataFrame:
-    """Every run of one study folder, or of several, as one row each; a half-finished study is fine.
+    """Every run of one study, or of several, as one row each; a half-finished study is fine.
+
+    A study is a folder of runs, a packed one (`analysis.export`), or W&B runs named `wandb://ENTITY/PROJECT[/GROUP]`.
+    Those of W&B are laid down as run folders in the user's cache, where `path` then points; W&B does not know of runs
+    that never started, and heartbeats are as its server tells them. Else the rows are those of the run folders.
 
     A folder that is no run, or a broken one, is left out and told: `on_skip` gets one line for each
     (by default it goes to stderr). The metrics of a run that is not done are missing values.
@@ -125,19 +72,16 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     | epochs_done, attempts, error, heartbeat | from status.json; heartbeat in unix seconds |
 
     Raises:
-        UserError: where a study folder is missing, is a file, or is itself a run or a folder of studies.
+        UserError: where a study folder is missing, is a file, or is itself a run or a folder of studies; where W&B
+            can't be reached, wants a login, or has no such project or group.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for root in _studies(study):
-        folders, foreign = _folders(root)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for row in pool.map(_read_or_reason, folders):
-                if isinstance(row, str):
-                    foreign.append(row)
-                else:
-                    rows.append({"study": root.name or str(root), **row})
+    for root in _local_folders(study, on_skip):
+        packed = find(root)
+        found, foreign = _read_folders(root) if packed is None else packed.rows()
+        rows += [{"study": root.name or str(root), **row} for row in found]
         for line in sorted(foreign):
             on_skip(line)
     frame = pd.DataFrame(rows, columns=list(DTYPES))
@@ -159,7 +103,7 @@ def load_curves(study: Study | Iterable[Study] | pd.DataFrame, *, on_skip: OnSki
     from analysis.curves import read_curves
 
     runs = study if isinstance(study, pd.DataFrame) else load(study, on_skip=on_skip)
-    return read_curves(runs, _CURVE_KEYS, METRICS, on_skip)
+    return read_curves(runs, CURVE_KEYS, METRICS, on_skip)
 
 
 def _studies(study: Study | Iterable[Study]) -> list[Path]:
@@ -194,6 +138,43 @@ def _is_run(path: Path) -> bool:
     return any((path / name).is_file() for name in ("status.json", "result.json"))
 
 
+def _read_folders(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The runs below a folder as rows, and a line for each folder that is none."""
+    folders, foreign = _folders(root)
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for row in pool.map(_read_or_reason, folders):
+            if isinstance(row, str):
+                foreign.append(row)
+            else:
+                rows.append(row)
+    return rows, foreign
+
+
+def _local_folders(study: Study | Iterable[Study], on_skip: OnSkip = _tell) -> list[Path]:
+    """The folders that studies lie in; those named wandb://... are fetched. Raises UserError as `load`."""
+    from analysis import wandb_source
+
+    given = [study] if isinstance(study, str | os.PathLike) else list(study)
+    folders: list[Path] = []
+    for one in given:
+        if isinstance(one, str) and wandb_source.is_source(one):
+            folders += wandb_source.study_folders(one, on_skip)
+        else:
+            folders += _studies(one)
+    return list(dict.fromkeys(folders)) or _studies([])
+
+
+def home(study: Study) -> Path:
+    """The folder that files about a study go to: its own; for one that is fetched, `runs/` and its last name."""
+    from analysis import wandb_source
+
+    if isinstance(study, str) and wandb_source.is_source(study):
+        _, project, group = wandb_source.parse(study)
+        return Path("runs") / (group or project)
+    return Path(study)
+
+
 def _folders(root: Path) -> tuple[list[str], list[str]]:
     """The sub-folders to read, sorted; and a line for each that can't be listed."""
     try:
@@ -218,7 +199,7 @@ def _has_any(path: str) -> bool:
 def _holds_runs(path: str) -> bool:
     try:
         with os.scandir(path) as entries:
-            return any(e.is_dir() and _has_any(e.path) for e in entries)
+            return any(e.name == RESULTS or (e.is_dir() and _has_any(e.path)) for e in entries)
     except OSError:
         return False
 
@@ -238,14 +219,14 @@ def _read_run(path: str) -> dict[str, Any]:
     if status is None and result is None:
         return {**row, "state": "pending", **_from_config(path)}
     if result is not None:
-        row |= {"state": "done", **_fields(result, _RESULT, "result.json")}
-        for name in _NEEDED:
+        row |= {"state": "done", **_fields(result, RESULT, "result.json")}
+        for name in NEEDED:
             if row[name] is None:
-                raise _Skip(f"result.json lacks {_RESULT[name][1]}")
+                raise _Skip(f"result.json lacks {RESULT[name][1]}")
         if not math.isfinite(row["top1"]):
             raise _Skip(f"result.json: final.top1 is {row['top1']}")
     if status is not None:
-        row |= _fields(status, _STATUS, "status.json")
+        row |= _fields(status, STATUS, "status.json")
         if result is None:
             state = status.get("state")
             if state == "done":
@@ -253,7 +234,7 @@ def _read_run(path: str) -> dict[str, Any]:
             if state not in STATES:
                 raise _Skip(f"status.json: state {state!r}; known are {', '.join(STATES)}")
             keys = ("ladder", "rung", "seed", "epochs")
-            row |= {"state": state, **_fields(status, {k: (_RESULT[k][0], k) for k in keys}, "status.json")}
+            row |= {"state": state, **_fields(status, {k: (RESULT[k][0], k) for k in keys}, "status.json")}
     return row
 
 
@@ -280,7 +261,7 @@ def _fields(values: dict[str, Any], wanted: dict[str, tuple[str, str]], name: st
         if tail:
             value = value.get(tail) if isinstance(value, dict) else None
         if value is not None:
-            if not isinstance(value, _PYTHON[dtype]) or (isinstance(value, bool) and dtype != "boolean"):
+            if not isinstance(value, PYTHON[dtype]) or (isinstance(value, bool) and dtype != "boolean"):
                 raise _Skip(f"{name}: {where} is {value!r}, not {_word(dtype)}")
         out[column] = value
     return out

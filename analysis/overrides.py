@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from analysis.configs import lookup, read_config
+from analysis.packed import of_run
 from ladder.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def value(path: str, key: str, ladder: Ladder | None) -> Any:
 
 def spec_text(path: str) -> str:
     """The lines of config.yaml that describe the network, unparsed: equal text means an equal network."""
+    if of_run(path) is not None:
+        config = read_config(path) or {}
+        return repr([config.get(key) for key in ("spec", "steps", "without")])
     lines: list[str] = []
     inside = False
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import html
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and print its path. Raises UserError on a user's mistake."""
     args = parser().parse_args(argv)
-    out = args.out or Path(args.study[0]) / "report.html"
+    from analysis.load import home
+
+    out = args.out or home(args.study[0]) / "report.html"
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: must end in .html")
     from analysis.files import make_parent, write_text
@@ -85,8 +86,7 @@ def build(
         mine = [chart for of, chart in charts if of is table]
         mark = f"-{number}" if len(tables) > 1 else ""
         sections += _table_sections(table, mine, mark, len(tables) > 1)
-    folders = [Path(s) for s in ([study] if isinstance(study, str | os.PathLike) else study)]
-    launched = {command: names for folder in folders for command, names in launches(folder).items()}
+    launched = launches(runs)
     sections.append(("runs", "Runs and failures", _failures(runs, tables, skipped, launched)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
     sections.append(("reproduce", "How to reproduce", _reproduce(runs, tables, list(launched))))

@@ -40,8 +40,13 @@ def commands(runs: pd.DataFrame) -> list[str]:
     return [_command(common, rungs, numbers) for (common, numbers), rungs in jobs.items()]
 
 
-def launches(study: Path) -> dict[str, list[str]]:
-    """The commands that were given to launch runs into a study folder, as study.json keeps them, with their runs."""
+def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
+    """The commands that were given to launch the studies of a frame of `analysis.load`, each with all of its runs."""
+    folders = dict.fromkeys(Path(path).parent for path in runs["path"])
+    return {command: names for folder in folders for command, names in _launches(folder).items()}
+
+
+def _launches(study: Path) -> dict[str, list[str]]:
     try:
         found = json.loads((study / "study.json").read_text(encoding="utf-8"))["launches"]
         return {str(command): [str(run) for run in launch["runs"]] for command, launch in found.items()}

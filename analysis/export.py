@@ -1,0 +1,160 @@
+"""Owns the command `python -m analysis.export`: a study as three small files, to keep where run folders are not."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ladder.errors import UserError, run_cli
+from ladder.rundir import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EPILOG = """examples:
+  python -m analysis.export runs/cifar10 --out runs/published/cifar10
+  python -m analysis.report runs/published/cifar10          as of the run folders
+
+results.csv, curves.csv and study.json hold all that tables, charts and the report need; weights, logs and checkpoints
+stay behind. Where data and runs lay on your machine is left out, and with it W&B's entity.
+"""
+_PLACES = {"data.root": None, "runs_dir": "runs", "wandb.entity": None}  # of this machine or person: not for others
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.export",
+        description="A study's results, curves and configs as three small files that a repository can hold.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("study", help="folder of runs, such as runs/cifar10, or wandb://ENTITY/PROJECT/GROUP")
+    out.add_argument("--out", type=Path, required=True, metavar="DIR", help="such as runs/published/cifar10")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the files and print their paths. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    for path in export(args.study, args.out):
+        print(path)
+    return 0
+
+
+def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | None = None) -> list[Path]:
+    """Pack one study into the folder `out`; the paths written. `analysis.load(out)` gives the frames of `study`.
+
+    The same but for `study` and `path`, which are those of `out`, and for paths of this machine within `error`.
+
+    Raises:
+        UserError: as `analysis.load`; where `out` holds something else, or can't be written.
+    """
+    from analysis import packed
+    from analysis.configs import flatten, read_config
+    from analysis.curves import read_text
+    from analysis.files import write_text
+    from analysis.load import load
+    from analysis.reproduce import launches
+
+    tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
+    _check_out(out)
+    runs = load(study, on_skip=tell)
+    if not len(runs):
+        raise UserError(f"{study} has no run: nothing to export")
+    configs = {str(r.run): flatten(read_config(str(r.path)) or {}) for r in runs.itertuples()}
+    configs = {run: _portable(config) for run, config in configs.items()}
+    shared = packed.common(c for c in configs.values() if c)
+    content = {
+        "packed": packed.FORMAT,
+        "launches": {_without_places(c): {"runs": names} for c, names in launches(runs).items()},
+        "config": shared,
+        "configs": {run: {k: v for k, v in c.items() if k not in shared} for run, c in configs.items() if c},
+    }
+    curves = _curves({str(r.run): read_text(str(r.path)) for r in runs.itertuples()}, tell)
+    files = {packed.RESULTS: _results(runs), packed.CURVES: curves, packed.STUDY: json.dumps(content, indent=1) + "\n"}
+    for name, text in files.items():
+        write_text(out / name, text)
+    return [out / name for name in files]
+
+
+def _check_out(out: Path) -> None:
+    from analysis.load import OWN_FOLDERS
+    from analysis.packed import FILES
+
+    if out.is_dir():
+        others = [p.name for p in out.iterdir() if p.name not in (*FILES, *OWN_FOLDERS, "report.html")]
+        if others:
+            raise UserError(
+                f"--out {out} holds other things ({', '.join(sorted(others)[:3])}): give a folder of its own"
+            )
+
+
+def _results(runs: pd.DataFrame) -> str:
+    from analysis.packed import KEPT
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(KEPT)
+    for row in runs[list(KEPT)].itertuples(index=False, name=None):
+        writer.writerow([_cell(name, value) for name, value in zip(KEPT, row, strict=True)])
+    return text.getvalue()
+
+
+def _cell(name: str, value: Any) -> str:
+    import pandas as pd
+
+    if pd.isna(value):
+        return ""
+    if isinstance(value, float):
+        return repr(float(value))  # to the last bit
+    if name == "error":
+        return _without_here(str(value))
+    text = str(value)
+    return text.lower() if text in ("True", "False") else text
+
+
+def _curves(texts: Mapping[str, str], tell: Callable[[str], None]) -> str:
+    """All metrics.csv as one, cell by cell as they were."""
+    lines = [",".join(("run", *METRICS))]
+    for run, text in texts.items():
+        for row in csv.DictReader(text.splitlines()):
+            cells = [row.get(name) for name in METRICS]
+            if any(cell is None for cell in cells):
+                tell(f"{run}: metrics.csv is broken or lacks a column")
+                break
+            lines.append(",".join((run, *(str(cell) for cell in cells))))
+    return "\n".join(lines) + "\n"
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    out = {key: _PLACES.get(key, value) for key, value in config.items()}
+    return {key: _without_here(value) if isinstance(value, str) else value for key, value in out.items()}
+
+
+def _without_places(command: str) -> str:
+    """A launch without the keys that say where things lie here."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return _without_here(command)
+    kept = [word for word in words if word.lstrip("+").partition("=")[0] not in _PLACES]
+    return _without_here(shlex.join(kept))
+
+
+def _without_here(text: str) -> str:
+    for path, name in ((Path.cwd(), "."), (Path.home(), "~")):
+        if len(path.parts) > 1:
+            text = text.replace(str(path), name)
+    return text
+
+
+if __name__ == "__main__":
+    run_cli(main)
