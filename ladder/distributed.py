@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,8 +70,33 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", index)
 
 
+def srun_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """What torchrun would have set, for a process that `srun` started as one of several; {} for any other.
+
+    The first host of the step is where rank 0 is. Each job has its port, since two may share a host.
+    """
+    world = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if world == "1" or "SLURM_PROCID" not in environment or "WORLD_SIZE" in environment:
+        return {}
+    hosts = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "127.0.0.1"))
+    if "[" in hosts or "," in hosts:  # gpu[01-04,7]
+        shown = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True, check=True)
+        hosts = shown.stdout
+    local = environment.get("SLURM_LOCALID", "0")
+    if len(environment.get("CUDA_VISIBLE_DEVICES", ",").split(",")) == 1:  # Slurm shows each process its own GPU only
+        local = "0"
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": world,
+        "LOCAL_RANK": local,
+        "MASTER_ADDR": environment.get("MASTER_ADDR", hosts.split()[0]),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + int(environment.get("SLURM_JOB_ID", 0)) % 20000)),
+    }
+
+
 def join(device: str) -> Ranks:
-    """Join the group that `torchrun` (or `srun` with the same variables set) described; alone without one."""
+    """Join the group that `torchrun` or `srun` described; alone without one."""
+    os.environ.update(srun_ranks(os.environ))
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     picked = pick_device(device, local_rank)

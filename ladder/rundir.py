@@ -162,11 +162,11 @@ class RunDir:
         write_atomic(self.path / "result.json", json.dumps({"format": FORMAT, **result}, indent=1))
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, fresh: float = HEARTBEAT_LIMIT) -> Iterator[None]:
         """Hold the folder for this process. Raises Busy while another one holds it.
 
         On one host a file lock decides, which the kernel frees with its process, however that ends. Across hosts
-        (where file locks may not reach) a fresh heartbeat of another host does.
+        (where file locks may not reach) a heartbeat of another host, less than `fresh` seconds old, does.
         """
         with open(self.path / ".lock", "w") as file:
             try:
@@ -178,7 +178,7 @@ class RunDir:
                 status is not None
                 and status.state == "running"
                 and status.host != socket.gethostname()
-                and time.time() - status.heartbeat < HEARTBEAT_LIMIT
+                and time.time() - status.heartbeat < fresh
             ):
                 raise Busy(f"{self.path} is being trained on host {status.host}: wait for it or end it")
             yield

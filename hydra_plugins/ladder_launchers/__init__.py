@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from ladder.launch import local, sweeper
+from ladder.launch import local, ray, slurm, sweeper
 
 
 class LocalLauncher(local.LocalLauncher):
     """hydra/launcher=local."""
+
+
+class RayLauncher(ray.RayLauncher):
+    """hydra/launcher=ray."""
+
+
+class SlurmLauncher(slurm.SlurmLauncher):
+    """hydra/launcher=slurm."""
 
 
 class StudySweeper(sweeper.StudySweeper):

@@ -42,7 +42,8 @@ def main(run: Run, share: Share, report: Connection[Outcome, None]) -> None:
     threading.Thread(target=_die_with_launcher, daemon=True).start()
     try:
         run.dir.create()
-        _redirect(run.dir.path / LOG)
+        redirect(run.dir.path / LOG)
+        faulthandler.register(STACKS, all_threads=True, chain=False)
         _bind(run, share)
         outcome = execute(run)
     except Busy as error:
@@ -63,11 +64,7 @@ def survey(preload: Sequence[str], data: Sequence[DataConfig], report: Connectio
     from ladder.data.sources import open_source
 
     try:
-        for name in preload:
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise UserError(f"hydra.launcher.preload: {one_line(error)}") from None
+        import_all(preload)
         for each in data:
             if each.source != "timm":  # which may be a stream from far away
                 open_source(each)
@@ -75,6 +72,15 @@ def survey(preload: Sequence[str], data: Sequence[DataConfig], report: Connectio
     except UserError as error:
         report.send(str(error))
     report.close()
+
+
+def import_all(names: Sequence[str]) -> None:
+    """Import what the user wants imported before a run. Raises UserError for a module that can't be."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(f"hydra.launcher.preload: {one_line(error)}") from None
 
 
 def _bind(run: Run, share: Share) -> None:
@@ -86,7 +92,7 @@ def _bind(run: Run, share: Share) -> None:
         torch.set_num_threads(share.threads)
 
 
-def _redirect(path: Path) -> None:
+def redirect(path: Path) -> None:
     """Append all that this process prints to `path`, also what a crash says."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -95,7 +101,6 @@ def _redirect(path: Path) -> None:
     os.dup2(log, 2)
     os.close(log)
     faulthandler.enable()
-    faulthandler.register(STACKS, all_threads=True, chain=False)
 
 
 def _die_with_launcher() -> None:

@@ -11,40 +11,28 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from ladder.config import DataConfig
 from ladder.errors import UserError, one_line
 from ladder.launch import child, nursery
-from ladder.launch.view import NOT_STARTED, View
+from ladder.launch.jobs import Job, Ledger, write_end
+from ladder.launch.view import View
 from ladder.resolve import Run
 from ladder.rundir import Status
 from ladder.train import Outcome
 
 TICK = 0.25  # seconds between looks at the signals
 LOOK = 0.5  # seconds between looks at the heartbeats
-ELSEWHERE = 2.0  # seconds between looks at a run that another launcher has
 EXIT_GRACE = 30.0  # seconds that a run may take to end after it has reported its outcome
-
-
-@dataclass
-class Job:
-    """A run that this launcher is to see done."""
-
-    run: Run
-    attempts: int = 0  # of this launch
-    due: float = 0.0  # monotonic seconds before which it isn't looked at
-    elsewhere: bool = False  # another launcher had it
 
 
 @dataclass
@@ -62,6 +50,11 @@ class Worker:
     reported: float = 0.0
     doomed: str | None = None  # why we kill it
     before: int = 0  # attempts of earlier launches
+
+    @property
+    def run(self) -> Run:
+        """What it trains."""
+        return self.job.run
 
     def signal(self, number: int) -> None:
         """Send a signal to the process alone."""
@@ -125,28 +118,30 @@ def survey(preload: Sequence[str], data: Sequence[DataConfig]) -> int:
     return found
 
 
-@dataclass
-class Pool:
+class Pool(Ledger):
     """Runs jobs until each has an outcome, or until it is told to stop."""
 
-    shares: Sequence[child.Share]
-    view: View
-    max_attempts: int = 1
-    heartbeat_limit: float | None = None  # seconds
-    outcomes: dict[Path, Outcome] = field(default_factory=dict)  # by run folder
-    stops: int = 0  # times that somebody asked to stop
-
-    def run(self, jobs: Sequence[Job]) -> dict[Path, Outcome]:
-        """The outcome of each job, by its run's folder."""
-        self._waiting = deque(jobs)
+    def __init__(
+        self,
+        shares: Sequence[child.Share],
+        view: View,
+        max_attempts: int = 1,
+        heartbeat_limit: float | None = None,
+    ) -> None:
+        super().__init__(view, max_attempts, heartbeat_limit)
+        self.shares = shares
         self._workers: list[Worker] = []
-        self._free = list(reversed(self.shares))
-        self._began = time.time()
+        self._free = list(reversed(shares))
         self._looked = 0.0
+
+    def run(self, jobs: Sequence[Job], begun: Callable[[], None]) -> dict[Path, Outcome]:
+        """See `Ledger.run`."""
+        self.waiting.extend(jobs)
+        begun()
         obeyed = 0
-        with self._listening(), self.view:
+        with self.listening(), self.view:
             try:
-                while self._workers or (self._waiting and not self.stops):
+                while self._workers or (self.waiting and not self.stops):
                     if self.stops > obeyed:
                         obeyed = self.stops
                         self._stop()
@@ -156,48 +151,19 @@ class Pool:
             finally:
                 for worker in self._workers:  # only where something above is broken
                     worker.signal(signal.SIGTERM)
-        for job in self._waiting:
-            self.outcomes[job.run.dir.path] = Outcome("stopped", job.run.label, NOT_STARTED)
+        self.end_waiting()
         return self.outcomes
+
+    @property
+    def active(self) -> bool:
+        """See `Ledger.active`."""
+        return bool(self._workers)
 
     # -------------------------------------------------------------------------------------------------- starting
 
     def _fill(self) -> None:
-        while self._free and not self.stops and (job := self._next()) is not None:
+        while self._free and not self.stops and (job := self.next()) is not None:
             self._start(job)
-
-    def _next(self) -> Job | None:
-        """The next job to start. One that another launcher has goes to the back of the queue."""
-        for _ in range(len(self._waiting)):
-            job = self._waiting.popleft()
-            if job.due > time.monotonic():
-                self._waiting.append(job)
-            elif job.run.dir.is_done:
-                self._end(job, Outcome("skipped", job.run.label))
-            elif job.run.dir.is_busy:
-                self._defer(job)
-            elif job.elsewhere and (error := self._failed_elsewhere(job)) is not None:
-                # the other launcher may try it again: wait until there is nothing else to do
-                if self._workers or any(not j.elsewhere for j in self._waiting):
-                    self._defer(job)
-                else:
-                    self._end(job, Outcome("failed", job.run.label, error))
-            else:
-                return job
-        return None
-
-    def _defer(self, job: Job) -> None:
-        if not job.elsewhere:
-            job.elsewhere = True
-            self.view.note(f"{job.run.label} is being trained by another launcher: left to it")
-        job.due = time.monotonic() + ELSEWHERE
-        self._waiting.append(job)
-
-    def _failed_elsewhere(self, job: Job) -> str | None:
-        status = job.run.dir.read_status()
-        if status is None or status.state != "failed" or status.heartbeat < self._began:
-            return None
-        return status.error or "failed in another launcher"
 
     def _start(self, job: Job) -> None:
         share = self._free.pop()
@@ -211,7 +177,7 @@ class Pool:
                 process.start()
         except (EOFError, OSError) as error:  # the fork server is gone, or no memory for another process
             self._free.append(share)
-            self._fail(job, f"its process could not be started: {one_line(error)}", again=True)
+            self.fail(job, f"its process could not be started: {one_line(error)}", again=True)
             return
         finally:
             send.close()
@@ -269,7 +235,7 @@ class Pool:
                     " what it was doing is in its log"
                 )
                 worker.signal(child.STACKS)  # killed at the next look
-        self.view.tick(self._workers, len(self._waiting), len(self.shares))
+        self.view.tick(self._workers, len(self.waiting), len(self.shares))
 
     # ---------------------------------------------------------------------------------------------------- ending
 
@@ -277,71 +243,21 @@ class Pool:
         """Decide what the end of a process means for its run."""
         job, outcome, code = worker.job, worker.outcome, worker.process.exitcode
         if outcome is not None and worker.doomed is None:
-            if outcome.state == "busy":  # another launcher was faster
-                job.attempts -= 1
-                self._defer(job)
-            elif outcome.state == "failed":
-                self._fail(job, outcome.error or "failed", outcome.again)
-            else:
-                self._end(job, outcome, time.monotonic() - worker.born)
+            self.judge(job, outcome, time.monotonic() - worker.born)
             return
         worker.kill()  # what it may have left behind, such as workers that load images
         if self.stops and worker.doomed is None and code in (-signal.SIGTERM, -signal.SIGKILL):
             self._write(worker, "stopped", None)
-            self._end(job, Outcome("stopped", job.run.label, "killed" if self.stops > 1 else "stopped"))
+            self.end(job, Outcome("stopped", job.run.label, "killed" if self.stops > 1 else "stopped"))
             return
         cause = worker.doomed or _cause(code)
         self._write(worker, "failed", cause)
-        self._fail(job, cause, again=True)
+        self.fail(job, cause, again=True)
 
     def _write(self, worker: Worker, state: str, error: str | None) -> None:
-        """Write the status that a process could not write any more itself."""
-        run = worker.job.run
-        for _ in range(5):
-            try:
-                with run.dir.lock():
-                    status = run.dir.read_status()
-                    if status is None or status.pid != worker.process.pid:  # it died before its first heartbeat
-                        status = status or Status()
-                        status.attempts = worker.before + 1
-                        status.ladder, status.rung, status.seed = run.ladder.name, run.rung.name, run.seed
-                    status.state, status.error, status.eta_s = state, error, None
-                    run.dir.write_status(status)
-                    return
-            except UserError:  # what it left behind is not quite dead yet, or another launcher has taken the run up
-                time.sleep(0.1)
-            except OSError:  # no folder, or a full disk: the dead pid in the old status tells
-                return
-
-    def _fail(self, job: Job, error: str, again: bool) -> None:
-        if again and job.attempts < self.max_attempts and not self.stops:
-            self.view.note(f"{job.run.label} failed, attempt {job.attempts} of {self.max_attempts}: {error}")
-            self._waiting.append(job)
-        else:
-            self._end(job, Outcome("failed", job.run.label, error))
-
-    def _end(self, job: Job, outcome: Outcome, seconds: float | None = None) -> None:
-        self.outcomes[job.run.dir.path] = outcome
-        self.view.ended(job.run, outcome, seconds)
+        write_end(worker.job.run, state, error, worker.process.pid, worker.before + 1)
 
     # -------------------------------------------------------------------------------------------------- stopping
-
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Count Ctrl-C and SIGTERM instead of dying of them (in the main thread; elsewhere do nothing)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def count(number: int, frame: FrameType | None) -> None:
-            self.stops += 1
-
-        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _stop(self) -> None:
         if self.stops == 1:

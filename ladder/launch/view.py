@@ -7,19 +7,34 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ladder.launch.child import LOG
 from ladder.progress import duration
 from ladder.resolve import Run
+from ladder.rundir import Status
 from ladder.train import Outcome
-
-if TYPE_CHECKING:
-    from ladder.launch.pool import Worker
 
 REFRESH = 4  # a second
 NOT_STARTED = "not started"  # the cause of a run that a stopped launch did not come to
+LEFT = "left in the queue"  # the cause of a run that goes on, or will, without this launcher
 NEWS = 60.0  # seconds between lines about the whole sweep, where there is no terminal
+
+
+class Running(Protocol):
+    """A run on its way, as far as a view reads it."""
+
+    @property
+    def run(self) -> Run:
+        """What is trained."""
+
+    @property
+    def status(self) -> Status | None:
+        """What its folder said last; None: nothing yet."""
+
+    @property
+    def born(self) -> float:
+        """When it started, in monotonic seconds."""
 
 
 class View:
@@ -82,17 +97,17 @@ class View:
             return  # the table counts it
         self.note(f"{self._counter()} {outcome.state:7} {run.label}  {what}{took}".rstrip())
 
-    def tick(self, workers: Sequence[Worker], waiting: int, width: int) -> None:
+    def tick(self, workers: Sequence[Running], waiting: int, width: int) -> None:
         """Show the runs that are running; `width` could at a time."""
         left = self.left(workers, waiting, width)
         if self._live is not None:
             self._live.update(self._table(workers, waiting, left))
-        elif workers and time.monotonic() - self._news > NEWS:
+        elif (workers or waiting) and time.monotonic() - self._news > NEWS:
             self._news = time.monotonic()
-            rows = [f"{_name(w.job.run)} {w.status.epoch}/{w.status.epochs}" for w in workers if w.status]
+            rows = [f"{_name(w.run)} {w.status.epoch}/{w.status.epochs}" for w in workers if w.status]
             self.note(f"{self._counter()} running {', '.join(rows) or 'none yet'}{_about(left)}")
 
-    def left(self, workers: Sequence[Worker], waiting: int, width: int) -> float | None:
+    def left(self, workers: Sequence[Running], waiting: int, width: int) -> float | None:
         """Seconds until the sweep is done, if runs to come take as long as those that were; None: unknown."""
         etas = [w.status.eta_s for w in workers if w.status is not None and w.status.eta_s is not None]
         ages = [time.monotonic() - w.born for w in workers]
@@ -107,7 +122,7 @@ class View:
         ended = sum(self.counts.values())
         return f"[{ended:{len(str(self.total))}}/{self.total}]"
 
-    def _table(self, workers: Sequence[Worker], waiting: int, left: float | None) -> Any:
+    def _table(self, workers: Sequence[Running], waiting: int, left: float | None) -> Any:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -119,7 +134,7 @@ class View:
         for name in ("epoch", "top-1", "images/s", "left"):
             table.add_column(name, justify="right", no_wrap=True)
         for worker in workers:
-            run, status = worker.job.run, worker.status
+            run, status = worker.run, worker.status
             name = _name(run)
             if status is None:
                 table.add_row(name, "starting", "", "", "")
@@ -145,12 +160,14 @@ def _about(left: float | None) -> str:
 
 def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
     """The last words on a sweep: how many ended how, and each failure with its cause and its log."""
-    counts = Counter(NOT_STARTED if o.error == NOT_STARTED else o.state for o in outcomes.values())
-    states = ("done", "skipped", "stopped", NOT_STARTED, "failed")
+    counts = Counter(o.error if o.error in (NOT_STARTED, LEFT) else o.state for o in outcomes.values())
+    states = ("done", "skipped", "stopped", NOT_STARTED, LEFT, "failed")
     lines = [f"{study}: " + ", ".join(f"{counts[s]} {s}" for s in states if counts[s])]
     for folder, outcome in outcomes.items():
         if outcome.state == "failed":
             lines += [f"  failed {outcome.label}: {outcome.error}", f"         log: {folder / LOG}"]
-    if counts["failed"] or counts["stopped"] or counts[NOT_STARTED]:
+    if counts[LEFT]:
+        lines.append(f"What is queued or running goes on. How far it is: python -m analysis.status {study} --watch")
+    if counts["failed"] or counts["stopped"] or counts[NOT_STARTED] or counts[LEFT]:
         lines.append(f"To go on, type the same again ({again}): what is done is skipped, what was cut off is resumed.")
     return "\n".join(lines)

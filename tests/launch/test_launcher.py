@@ -102,7 +102,8 @@ def test_a_folder_of_another_format_is_told_before_anything_starts(
 def test_two_names_of_one_rung_are_one_run(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
-    def run(self: pool.Pool, jobs: Any) -> Any:
+    def run(self: pool.Pool, jobs: Any, begun: Any) -> Any:
+        begun()
         ran.extend(job.run.label for job in jobs)
         return {job.run.dir.path: pool.Outcome("done", job.run.label) for job in jobs}
 

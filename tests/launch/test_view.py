@@ -31,22 +31,17 @@ class Run:
 
 
 @dataclass
-class Job:
-    run: Any = Run
-
-
-@dataclass
 class Worker:
-    """As much of a worker as a view reads."""
+    """A run on its way, as far as a view reads it."""
 
     status: Status | None
     born: float
-    job: Any = None
+    run: Any = Run
 
 
 def worker(eta: float | None, age: float = 10.0) -> Any:
     status = Status(epoch=1, epochs=6, step=15, steps=60, top1=55.25, images_per_s=1234.0, eta_s=eta)
-    return Worker(status, time.monotonic() - age, Job())
+    return Worker(status, time.monotonic() - age)
 
 
 def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +67,7 @@ def test_news_of_a_long_sweep_without_a_terminal(capsys: pytest.CaptureFixture[s
 
 def test_the_table_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     view = View("runs/demo", total=10, skipped=2, terminal=False)
-    starting = Worker(None, time.monotonic(), Job())
+    starting = Worker(None, time.monotonic())
     console = Console(width=100, record=True)
     console.print(view._table([worker(65.0), starting], 6, 65.0))
     head, titles, first, second = [line.split() for line in console.export_text().splitlines()]

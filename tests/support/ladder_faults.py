@@ -26,12 +26,16 @@ def _faulty_step(self: Engine, batches: Any) -> None:
         raise RuntimeError("a fault of the test")
     if kind == "exit":
         os._exit(9)
-    if kind == "kill":
+    if kind == "kill" or (kind == "kill once" and not (self.folder.path / "killed").exists()):
+        (self.folder.path / "killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "nan":
         next(self.model.parameters()).data.fill_(float("nan"))
     if kind == "hang":
         time.sleep(3600)
+    if kind.startswith("print") and self.step == 0:
+        name = kind.split()[1]
+        print(f"{name}={os.environ.get(name)}", flush=True)
     if kind.startswith("slow"):
         time.sleep(float(kind.split()[1]))
     _train_step(self, batches)

@@ -31,7 +31,6 @@ TINY = (
     "wandb.mode=disabled",
     "device=cpu",
     "study=tiny",
-    "hydra.launcher.n_jobs=2",
     "hydra.launcher.preload=[ladder_faults]",
 )
 RUNGS = ("resnet", "patchify_stem", "kernel_7", "separate_downsampling")
@@ -52,6 +51,8 @@ class Sweep:
 
     root: Path
     faults: dict[str, str] = field(default_factory=dict)
+    launcher: tuple[str, ...] = ("hydra.launcher.n_jobs=2",)  # which one, and how
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def study(self) -> Path:
@@ -60,7 +61,7 @@ class Sweep:
 
     def command(self, *overrides: str) -> list[str]:
         """The arguments of `python -m ladder.train`."""
-        return ["-m", *TINY, f"runs_dir={self.root / 'runs'}", *overrides]
+        return ["-m", *TINY, *self.launcher, f"runs_dir={self.root / 'runs'}", *overrides]
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Launch in a process of its own, and go on."""
@@ -86,10 +87,12 @@ class Sweep:
         self.write_faults()
         paths = [str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
         changed = {
+            **self.environment,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "LADDER_FAULTS": str(FAULTS),
             "OMP_NUM_THREADS": "1",
             "HYDRA_FULL_ERROR": "",
+            "PYTHONDONTWRITEBYTECODE": "",  # else each process of a cluster compiles torch again
         }
         before = {name: os.environ.get(name) for name in changed}
         os.environ.update(changed)
