@@ -47,10 +47,11 @@ OUTCOMES: list[Outcome] = []  # of the runs that this process answers for; launc
 
 
 class StopFlag:
-    """Set by SIGTERM, SIGUSR1 or Ctrl-C: save and stop. A second Ctrl-C stops at once."""
+    """Set by SIGTERM, SIGUSR1, Ctrl-C or `more` signals: save and stop. A second Ctrl-C stops at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: signal.Signals) -> None:
         self.signal: str | None = None
+        self._numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, *more)
 
     def __call__(self) -> bool:
         return self.signal is not None
@@ -66,8 +67,7 @@ class StopFlag:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-        before = {n: signal.signal(n, self._handle) for n in numbers}
+        before = {n: signal.signal(n, self._handle) for n in self._numbers}
         try:
             yield
         finally:
@@ -196,6 +196,7 @@ def _help() -> str:
 Choices
   ladder=      {names("ladder")}
   rung=        a name or number of the ladder; without it the top (or steps=[...] / without=[...])
+  reference=   instead of a rung a model of timm; with -m a list, [swin_tiny_patch4_window7_224,...], beside the rungs
   recipe=      {names("recipe")}
   data=        {names("data")}
   experiment=  {names("experiment")}
