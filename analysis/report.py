@@ -6,6 +6,8 @@ import argparse
 import html
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,28 +71,50 @@ def build(
     Raises:
         UserError: as `analysis.load` and `analysis.summary.summarise`.
     """
-    from analysis import page
+    contents = gather(study, compare=compare, where=where)
+    return compose(contents, title), contents.skipped
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a page about a study is made of. Each chart is drawn once for a width, however often it is saved."""
+
+    runs: pd.DataFrame
+    tables: list[Table]
+    charts: list[tuple[Table, Chart]]
+    skipped: list[str]
+
+
+def gather(study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None) -> Contents:
+    """Read one or several studies. Raises UserError as `build`."""
     from analysis.collection import study_charts
     from analysis.load import load, load_curves
-    from analysis.reproduce import launches
     from analysis.summary import summarise
 
     skipped: list[str] = []
     runs = load(study, on_skip=skipped.append)
     tables = summarise(runs, compare=compare, where=where)
-    curves = load_curves(runs, on_skip=skipped.append)
-    charts = list(study_charts(tables, curves))
+    charts = study_charts(tables, load_curves(runs, on_skip=skipped.append))
+    return Contents(runs, tables, [(of, replace(c, draw=cache(c.draw))) for of, c in charts], skipped)
+
+
+def compose(contents: Contents, title: str | None = None) -> str:
+    """The page; its title is that of the studies unless another is given."""
+    from analysis import page
+    from analysis.reproduce import launches
+
+    runs, tables = contents.runs, contents.tables
     name = title or "Study " + ", ".join(dict.fromkeys(runs["study"]))
     sections = [("top", "", _lead(runs, tables))]
     for number, table in enumerate(tables):
-        mine = [chart for of, chart in charts if of is table]
+        mine = [chart for of, chart in contents.charts if of is table]
         mark = f"-{number}" if len(tables) > 1 else ""
         sections += _table_sections(table, mine, mark, len(tables) > 1)
     launched = launches(runs)
-    sections.append(("runs", "Runs and failures", _failures(runs, tables, skipped, launched)))
+    sections.append(("runs", "Runs and failures", _failures(runs, tables, contents.skipped, launched)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
     sections.append(("reproduce", "How to reproduce", _reproduce(runs, tables, list(launched))))
-    return page.page(name, sections), skipped
+    return page.page(name, sections)
 
 
 def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: bool) -> list[tuple[str, str, str]]:

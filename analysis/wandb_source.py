@@ -282,7 +282,7 @@ def _said(error: Exception, where: str) -> str:
     """What is wrong, of W&B's many ways to say it."""
     text = one_line(error)
     low = text.lower()
-    if any(word in low for word in ("login", "log in", "api key", "api_key", "401", "unauthorized", "authenticat")):
+    if any(word in low for word in ("login", "log in", "logged in", "api key", "api_key", "401", "unauthorized")):
         return (
             f"{where}: not logged in to W&B, or not with a valid key; run `wandb login` or set WANDB_API_KEY ({text})"
         )

@@ -7,10 +7,12 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ladder.errors import one_line
 from ladder.resolve import Run
+from ladder.rundir import write_atomic
 
 INIT_TIMEOUT = 30.0  # seconds to reach the server before going on offline
 FINISH_TIMEOUT = 60.0  # seconds to hand over what is left at the end
@@ -21,6 +23,22 @@ def new_id() -> str:
     return uuid.uuid4().hex[:8]
 
 
+def kept_id(folder: Path, run_id: str) -> str:
+    """The W&B run id of a run folder; `run_id` where it has none yet, which is its own from now on.
+
+    A run that ended before its first checkpoint, and is tried again, is thus one W&B run too.
+    """
+    path = folder / "wandb" / "run-id"
+    try:
+        return path.read_text().strip() or run_id
+    except OSError:
+        pass
+    with contextlib.suppress(OSError):  # a full disk ends the tracking, not the training
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, run_id)
+    return run_id
+
+
 class Tracker:
     """Hands rows to W&B; does nothing where `wandb.mode` is disabled (W&B is not even imported then).
 
@@ -28,10 +46,11 @@ class Tracker:
     """
 
     def __init__(self, run: Run, run_id: str, warn: Callable[[str], None], attempts: int = 1) -> None:
-        self._run, self._id, self._warn, self._attempts = run, run_id, warn, attempts
+        self._run, self._warn, self._attempts = run, warn, attempts
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if run.wandb.mode != "disabled":
+            self._id = kept_id(run.dir.path, run_id)
             self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
             self._thread.start()
 

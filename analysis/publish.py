@@ -1,0 +1,212 @@
+"""Owns the command `python -m analysis.publish`: a study's tables, charts, report and numbers as one W&B run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.export import export
+from ladder.errors import UserError, one_line, run_cli
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.collection import Chart
+    from analysis.summary import Table
+
+MODES = ("online", "offline", "disabled")
+JOB = "summary"  # the job type that tells this run from those that trained
+SHOWN = ("rung", "seed", "state", "top1", "top5", "best_top1", "params", "macs", "images_per_s", "wall_s", "run")
+
+EPILOG = """examples:
+  python -m analysis.publish runs/cifar10                   as the runs were tracked: online or offline
+  python -m analysis.publish runs/cifar10 --mode offline    into runs/cifar10/wandb/, for `wandb sync`
+  python -m analysis.publish runs/cifar10 --mode online --entity my-team
+
+The run is called "STUDY summary", of job type summary, in the group of the study's runs. It holds the tables as
+wandb.Table, every chart, the report, and an artifact with the report, the charts as files, and the numbers as
+python -m analysis.export writes them.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.publish",
+        description="Log a study's tables, charts and report as one summary run beside its runs in W&B.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("study", help="folder of runs, such as runs/cifar10")
+    out.add_argument("--mode", choices=MODES, help="default: that of the runs (offline where they were not tracked)")
+    out.add_argument("--project", help="default: that of the runs")
+    out.add_argument("--entity", help="user or team; default: that of the runs")
+    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a table for each value")
+    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Log the run and say where it is. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    from analysis.table import pairs
+
+    options = {key: getattr(args, key) for key in ("mode", "project", "entity")}
+    print(publish(args.study, compare=args.compare, where=pairs(args.where), **options))
+    return 0
+
+
+def publish(
+    study: str | Path,
+    *,
+    mode: str | None = None,
+    project: str | None = None,
+    entity: str | None = None,
+    compare: Sequence[str] = (),
+    where: Mapping[str, str] | None = None,
+) -> str:
+    """Log the summary run of one study; where it is, in words. What is None is as the study's own runs have it.
+
+    Raises:
+        UserError: as `analysis.load` and `analysis.summary.summarise`; online without a login or an answer.
+    """
+    from analysis.load import home
+    from analysis.report import compose, gather
+
+    contents = gather(study, compare=compare, where=where)
+    for line in contents.skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    asked = {"mode": mode, "project": project, "entity": entity}
+    tracked = {**_tracked(contents.runs), **{k: v for k, v in asked.items() if v is not None}}
+    if tracked["mode"] == "online":
+        _check_login()
+    with tempfile.TemporaryDirectory(prefix="ladder-publish-") as temporary:
+        files = Path(temporary)
+        charts = _draw([chart for _, chart in contents.charts], files / "figures")
+        (files / "report.html").write_text(compose(contents), encoding="utf-8")
+        export(study, files / "study", on_skip=lambda line: None)
+        return _log(contents.runs, contents.tables, charts, files, home(study), tracked)
+
+
+def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
+    """W&B's project, entity and mode as the runs' configs have them."""
+    from analysis.configs import read_config
+    from ladder.config import WandbConfig
+
+    out = vars(WandbConfig()).copy()
+    for path in runs["path"]:
+        if isinstance(found := (read_config(str(path)) or {}).get("wandb"), Mapping):
+            out |= {k: v for k, v in found.items() if k in out and v is not None}
+            break
+    return out | ({"mode": "offline"} if out["mode"] == "disabled" else {})
+
+
+def _check_login() -> None:
+    from ladder.tracking import has_login
+
+    if not has_login():
+        raise UserError("not logged in to W&B: run `wandb login`, or publish with --mode offline")
+
+
+def _draw(charts: Sequence[Chart], folder: Path) -> list[tuple[Chart, Path]]:
+    """The charts as PNG, to be looked at in W&B; beside each an SVG, to be taken from the artifact."""
+    from analysis.charts.style import save
+
+    out = []
+    for chart in charts:
+        figure = chart.draw(2)
+        if figure is not None:
+            png, _ = save(figure, folder / chart.stem, ("png", "svg"), 2)
+            out.append((chart, png))
+    return out
+
+
+def _log(
+    runs: pd.DataFrame,
+    tables: Sequence[Table],
+    charts: Sequence[tuple[Chart, Path]],
+    files: Path,
+    folder: Path,
+    tracked: Mapping[str, Any],
+) -> str:
+    import wandb
+
+    from analysis.collection import stems
+    from ladder.tracking import quiet_settings
+
+    study = str(runs["study"].iloc[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with wandb.init(
+            mode=tracked["mode"],
+            project=tracked["project"],
+            entity=tracked["entity"],
+            group=study,
+            job_type=JOB,
+            name=f"{study} summary",
+            tags=sorted({t.ladder[:64] for t in tables} | {str(t.data)[:64] for t in tables} | {JOB}),
+            config={"study": study, "ladders": sorted({t.ladder for t in tables}), "runs": len(runs)},
+            dir=str(folder),
+            reinit="create_new",
+            settings=quiet_settings(),
+        ) as run:
+            for stem, table in zip(stems(tables), tables, strict=True):
+                run.log({f"{stem}table": _wandb_table(_flat(table))})
+            run.log({"runs": _wandb_table(runs[list(SHOWN)])})
+            run.log({f"charts/{chart.stem}": wandb.Image(str(png), caption=chart.title) for chart, png in charts})
+            run.log({"report": wandb.Html(str(files / "report.html"), inject=False)})
+            artifact = wandb.Artifact(f"study-{study}", type="study", metadata={"runs": len(runs)})
+            artifact.add_dir(str(files))
+            run.log_artifact(artifact)
+            run.summary.update(_headline(tables))
+            where = run.url if tracked["mode"] == "online" else run.dir
+    except Exception as error:  # W&B's own errors have no common base
+        raise UserError(f"W&B did not take the summary of {study}: {one_line(error)}") from None
+    return _told(tracked["mode"], where, study)
+
+
+def _told(mode: str, where: str | None, study: str) -> str:
+    if mode == "disabled":
+        return f"{study}: all was made, nothing was logged (--mode disabled)"
+    if mode == "offline":
+        return f"{study}: logged offline; send it with: wandb sync {Path(str(where)).parent}"
+    return f"{study}: {where}"
+
+
+def _flat(table: Table) -> pd.DataFrame:
+    """The table with a row a rung and plain columns."""
+    import io
+
+    import pandas as pd
+
+    from analysis.render import csv_text
+
+    return pd.read_csv(io.StringIO(csv_text([table])))
+
+
+def _wandb_table(frame: pd.DataFrame) -> Any:
+    """A frame as wandb.Table, missing values as None: pandas' own would make a column of text of them."""
+    import pandas as pd
+    import wandb
+
+    rows: Any = [[None if pd.isna(v) else v for v in row] for row in frame.astype(object).itertuples(index=False)]
+    return wandb.Table(columns=list(frame.columns), data=rows, allow_mixed_types=True)
+
+
+def _headline(tables: Sequence[Table]) -> dict[str, float]:
+    """Top-1 of every rung, so that studies can be compared in the runs table."""
+    several = len(tables) > 1
+    return {
+        f"{f'{table.ladder}/{table.data}/' if several else ''}top1/{row.rung}": row.top1.mean
+        for table in tables
+        for row in table.rows
+        if row.top1 is not None
+    }
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,74 @@
+"""Owns the tests of publishing: what the summary run holds, read back from W&B's offline files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from wandb_files import read_back
+
+import analysis
+from analysis import collection
+from analysis.publish import main, publish
+from ladder.errors import UserError
+
+Make = Callable[..., Any]
+
+
+def test_the_summary_run_holds_tables_charts_report_and_numbers(make_study: Make, capsys: Any) -> None:
+    study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "stage_ratio", "gelu"))
+    study.run("kernel_7", 0, state="failed", error="loss is nan")
+    assert main([str(study.root), "--mode", "offline"]) == 0
+    (folder,) = (study.root / "wandb").glob("offline-run-*")
+    assert f"mine: logged offline; send it with: wandb sync {folder}" in capsys.readouterr().out
+    (run,) = read_back(study.root)
+    assert (run["name"], run["group"], run["job_type"], run["exit"]) == ("mine summary", "mine", "summary", 0)
+    assert run["tags"] == {"convnext_32", "digits", "summary"}
+    assert run["config"]["study"] == "mine"
+    media = folder / "files"
+    table = json.loads((media / run["values"]["table"]["path"]).read_text())
+    rungs = [row[table["columns"].index("rung")] for row in table["data"]]
+    assert rungs[:3] == ["resnet", "stage_ratio", "patchify_stem"]
+    means = {row[table["columns"].index("rung")]: row[table["columns"].index("top1")] for row in table["data"]}
+    assert means["gelu"] == pytest.approx(94.05) and means["patchify_stem"] is None
+    assert run["summary"]["top1/gelu"] == pytest.approx(94.05)
+    runs = json.loads((media / run["values"]["runs"]["path"]).read_text())
+    assert len(runs["data"]) == 7 and "failed" in {row[runs["columns"].index("state")] for row in runs["data"]}
+    charts = {key.removeprefix("charts/"): value for key, value in run["values"].items() if key.startswith("charts/")}
+    assert {"roadmap", "changes", "macs", "curves", "blocks", "cost_by_kind"} <= set(charts)
+    for value in charts.values():
+        with Image.open(media / value["path"]) as image:
+            assert image.width > 1000
+    assert "</html>" in (media / run["values"]["report"]["path"]).read_text()
+    assert ("study", "study-mine") in run["artifacts"]
+    lines: list[str] = []
+    assert len(analysis.load(study.root, on_skip=lines.append)) == 7 and lines == []  # it is no run of the study
+
+
+def test_disabled_makes_all_and_logs_nothing(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    charts = collection.study_charts
+    monkeypatch.setattr(collection, "study_charts", lambda *given: list(charts(*given))[:1])
+    study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "stage_ratio"))
+    assert "nothing was logged" in publish(study.root, mode="disabled")
+    assert not list(study.root.glob("wandb/*run*"))
+
+
+def test_online_without_login_is_told_before_anything_is_drawn(
+    make_study: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    study = make_study("mine").chain(seeds=(0,), rungs=("resnet",))
+    with pytest.raises(UserError, match="not logged in to W&B: run `wandb login`, or publish with --mode offline"):
+        publish(study.root, mode="online")
+
+
+def test_a_study_without_a_finished_run_is_told(make_study: Make) -> None:
+    study = make_study("mine")
+    study.run("resnet", 0, state="running")
+    with pytest.raises(UserError, match="no run is done yet"):
+        publish(study.root, mode="offline")
