@@ -29,6 +29,7 @@ class DataConfig:
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])  # of pixels in 0..1, a channel each
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
     holdout: float = 0.0  # part of the training set, stratified, to evaluate on; the test set stays untouched
+    fraction: float = 1.0  # part of the training set, stratified, to train on: for quick studies
     loader: str = "timm"  # timm: worker processes | memory: whole set as one uint8 tensor on the device
     workers: int = 4  # processes of the timm loader
 

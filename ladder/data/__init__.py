@@ -89,6 +89,8 @@ def _check(data: DataConfig, recipe: Recipe) -> None:
         raise UserError(
             f"data.holdout={data.holdout}; allowed: 0 (evaluate on the test set) to 0.9 of the training set"
         )
+    if not 0 < data.fraction <= 1:
+        raise UserError(f"data.fraction={data.fraction}; allowed: above 0, up to 1 (the whole training set)")
     if data.num_classes is not None and data.num_classes < 1:
         raise UserError(f"data.num_classes={data.num_classes}; allowed: 1 or more, or null to count them")
     if not 0 <= data.workers <= 1024:

@@ -39,14 +39,21 @@ def open_source(data: DataConfig) -> Source:
 
 
 def _split(data: DataConfig, train: Images, classes: tuple[str, ...], test: Callable[[], tuple[Images, str]]) -> Source:
-    """Evaluate on a held-out part of `train` where one is asked for, else on `test()`, which isn't opened otherwise."""
-    if not data.holdout:
+    """Evaluate on a held-out part of `train` where one is asked for, else on `test()`, which isn't opened otherwise.
+
+    Of what remains `data.fraction` trains; a smaller fraction is part of a larger one.
+    """
+    if data.holdout:
+        kept, held = hold_out(train.labels, data.holdout)
+        if not len(held):
+            raise UserError(f"data.holdout={data.holdout}: no class of {data.name} has two images to divide")
+        evaluation: Images = Subset(train, held)
+        train, split = Subset(train, kept), "holdout"
+    else:
         evaluation, split = test()
-        return Source(train, evaluation, classes, "val" if split == "validation" else split)
-    kept, held = hold_out(train.labels, data.holdout)
-    if not len(held):
-        raise UserError(f"data.holdout={data.holdout}: no class of {data.name} has two images to divide")
-    return Source(Subset(train, kept), Subset(train, held), classes, "holdout")
+    if data.fraction < 1:
+        train = Subset(train, hold_out(train.labels, 1 - data.fraction)[0])
+    return Source(train, evaluation, classes, "val" if split == "validation" else split)
 
 
 # --- digits ---------------------------------------------------------------------------------------------------------

@@ -36,8 +36,9 @@ class StreamData(Data):
     """A stream of images, read by worker processes that live for one epoch."""
 
     def __init__(self, data: DataConfig, recipe: Recipe, seed: int, share: Share, device: torch.device) -> None:
-        if data.holdout:
-            raise UserError(f"data.holdout={data.holdout}: {data.timm_name} is a stream; use data.loader=memory")
+        for key, value, whole in (("holdout", data.holdout, 0), ("fraction", data.fraction, 1)):
+            if value != whole:
+                raise UserError(f"data.{key}={value}: {data.timm_name} is a stream; use data.loader=memory")
         self._data, self._seed, self._share, self._device = data, seed, share, device
         training = {"is_training": True, "batch_size": share.micro_batch, "seed": seed % 2**31}
         self._train = timm_dataset(data, data.train_split, **training)

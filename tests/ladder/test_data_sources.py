@@ -17,7 +17,7 @@ from PIL import Image
 
 from ladder.config import DataConfig
 from ladder.data import Data, open_data, sources
-from ladder.data.sources import open_source
+from ladder.data.sources import Source, open_source
 from ladder.errors import UserError
 from ladder.recipe import Recipe
 
@@ -105,6 +105,22 @@ def test_a_hold_out_leaves_the_test_set_alone() -> None:
     assert part.eval_split == "holdout"
     assert len(part.train.labels) + len(part.evaluation.labels) == len(whole.train.labels)
     assert len(part.evaluation.labels) == pytest.approx(0.1 * len(whole.train.labels), abs=6)
+
+
+def test_a_fraction_trains_on_some_images_of_every_class_and_evaluates_on_the_same() -> None:
+    whole, half, third = (open_source(digits(fraction=part)) for part in (1.0, 0.5, 0.3))
+    counts = np.bincount(whole.train.labels)
+    assert np.bincount(half.train.labels) == pytest.approx(counts / 2, abs=0.51)
+    assert np.bincount(third.train.labels) == pytest.approx(counts * 0.3, abs=0.51)
+    assert half.evaluation.labels.tolist() == whole.evaluation.labels.tolist()
+
+    def pixels(source: Source) -> set[bytes]:
+        return {source.train.open(i).tobytes() for i in range(len(source.train.labels))}
+
+    assert pixels(third) < pixels(half) < pixels(whole)
+    both = open_source(digits(fraction=0.5, holdout=0.2))
+    assert len(both.train.labels) == pytest.approx(0.4 * len(whole.train.labels), abs=6)
+    assert both.eval_split == "holdout"
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -231,6 +247,8 @@ def test_an_undecodable_image_in_a_worker_process(tmp_path: Path) -> None:
         ({"image_size": 0}, "data.image_size=0"),
         ({"holdout": 0.95}, "data.holdout=0.95"),
         ({"holdout": -0.1}, "data.holdout=-0.1"),
+        ({"fraction": 0.0}, "data.fraction=0.0"),
+        ({"fraction": 1.5}, "data.fraction=1.5"),
         ({"num_classes": 1}, "data.num_classes=1 but pets has 2 classes"),
         ({"num_classes": 0}, "data.num_classes=0"),
         ({"workers": -1}, "data.workers=-1"),
