@@ -35,8 +35,11 @@ def save(folder: Path, state: dict[str, Any]) -> None:
             os.replace(folder / LAST, folder / PREVIOUS)
         os.replace(temporary, folder / LAST)
         sync_dir(folder)
-    except RuntimeError as error:  # torch's zip writer hides the OSError of a full disk
-        raise OSError(None, one_line(error), str(temporary)) from error
+    except RuntimeError as error:  # torch's zip writer covers the OSError of a full disk with a complaint of its own
+        cause = error.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(folder / LAST)) from error
+        raise OSError(None, one_line(error), str(folder / LAST)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
