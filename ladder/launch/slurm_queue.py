@@ -36,6 +36,10 @@ SAID = {  # states of jobs that ended without a word, in a person's words
     "NODE_FAIL": "lost its node",
     "PREEMPTED": "was preempted",
 }
+STUCK = re.compile(  # reasons why a job waits that do not pass by themselves, or not soon
+    r"(?i)held|hold|PartitionConfig|PartitionDown|PartitionInactive|PartitionNodeLimit|PartitionTimeLimit|BadConstraints"
+    r"|ReqNodeNotAvail|InvalidAccount|InvalidQOS|PerJob|NodeDown|not_?avail"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Sent:
     name: str
     index: int
     job: str = ""
+    state: str = "PENDING"  # when it was last seen in the queue
     missing: float | None = None
 
     @property
@@ -172,10 +177,10 @@ class Queue:
         for sent in list(self._sent.values()):
             entry = queue.get((sent.name, sent.index))
             if entry is not None:
-                sent.job, sent.missing = entry.job, None
-                if "held" in entry.reason.lower() and entry.job not in self._told:
-                    self._told.add(entry.job)
-                    self._news.append(f"{sent.run.label}: Slurm holds job {entry.job} ({entry.reason})")
+                sent.job, sent.state, sent.missing = entry.job, entry.state, None
+                if STUCK.search(entry.reason) and entry.reason not in self._told:
+                    self._told.add(entry.reason)
+                    self._news.append(f"Slurm's job {entry.job} does not start: {entry.reason}")
             elif (outcome := self._verdict(sent, now)) is not None:
                 over.append((sent.run, outcome))
                 del self._sent[sent.run.dir.path]
@@ -198,6 +203,10 @@ class Queue:
         if word is None and now - sent.missing < LAG:
             return None
         state = _state_of(sent.job)
+        if state is None:
+            return None
+        if not state and sent.state == "PENDING":  # what was cancelled while it waited leaves no trace
+            state = "CANCELLED"
         if state.startswith("CANCELLED") or (word is not None and state not in SAID):
             return Outcome("stopped", label, "cancelled" if word is None else word.error)
         how = SAID.get(state) or f"ended{' as ' + state if state else ''} without a word"
@@ -239,10 +248,13 @@ def ask_queue(names: Iterable[str]) -> dict[tuple[str, int], Entry]:
     return found
 
 
-def _state_of(job: str) -> str:
-    """The state of a job that has ended, such as OUT_OF_MEMORY; "" where Slurm has forgotten it."""
-    shown = re.search(r"JobState=(\S+)", _slurm("scontrol", "--oneliner", "show", "job", job).stdout)
-    return shown[1] if shown else ""
+def _state_of(job: str) -> str | None:
+    """The state of a job that has ended, such as OUT_OF_MEMORY; "" where Slurm knows none, None: it doesn't answer."""
+    shown = _slurm("scontrol", "--oneliner", "show", "job", job)
+    if shown.returncode and not re.search(r"not found|Invalid job id", shown.stdout + shown.stderr):
+        return None
+    state = re.search(r"JobState=(\S+)", shown.stdout)
+    return state[1] if state else ""
 
 
 def _slurm(*command: str) -> subprocess.CompletedProcess[str]:

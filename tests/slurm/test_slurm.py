@@ -142,6 +142,15 @@ def test_two_launchers_send_each_run_once(cluster: SlurmCluster, sweep: Sweep) -
     assert len(cluster.jobs()) == 13
 
 
+def test_a_job_that_slurm_will_never_start_is_told(cluster: SlurmCluster, sweep: Sweep) -> None:
+    process = sweep.start("rung=0,1", "hydra.launcher.cpus_per_task=99")
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 75
+    assert "does not start: PartitionConfig" in lines[1]
+
+
 def test_more_runs_than_an_array_may_hold(cluster: SlurmCluster, sweep: Sweep) -> None:
     done = sweep.run("rung=range(5)", LATER, "hydra.launcher.wait=false", "hydra.launcher.array_size=2")
     assert done.out.count("sent to Slurm") == 3
@@ -152,7 +161,7 @@ def test_more_runs_than_an_array_may_hold(cluster: SlurmCluster, sweep: Sweep) -
     ("option", "words"),
     [
         ("hydra.launcher.partition=nowhere", "invalid partition"),
-        ("hydra.launcher.cpus_per_task=999", "not available"),
+        ("hydra.launcher.mem_gb=900", "Memory specification can not be satisfied"),
         ("+hydra.launcher.additional_parameters.nope=1", "unrecognized option"),
     ],
 )
