@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer in words. kind: conv, norm, act, scale, pool, add (a shortcut joins), other."""
+    """One layer in words. kind: conv, norm, act, scale, pool, other; fork and add: where a shortcut leaves, and where
+    it joins; a shortcut without a fork leaves at the block's entry."""
 
     text: str
     kind: str
@@ -52,9 +53,13 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
     from ladder.nets import build_net, check_image_size
 
     check_image_size(spec, image_size)
+    # What is drawn is in the first two blocks of a stage; ResNet-200 has 66.
     depths = tuple(getattr(spec, "depths", ()))
-    if depths:  # what is drawn is in the first two blocks of a stage; ResNet-200 has 66
+    if depths:
         spec = spec.replace(depths=[min(depth, 2) for depth in depths])
+    elif hasattr(spec, "depth"):
+        depths = (spec.depth,)
+        spec = spec.replace(depth=min(spec.depth, 2))
     with torch.device("meta"):
         net = build_net(spec, in_chans=in_chans).eval()
     containers = list(_repeated(net))
@@ -122,15 +127,21 @@ def _run(net: nn.Module, image_size: int, in_chans: int) -> list[_Event]:
 
 
 def _branch(events: list[_Event], block: str) -> tuple[Layer, ...]:
-    """The layers of a block, an `add` where its child `shortcut` joins."""
+    """The layers of a block, an `add` where its child `shortcut` joins, or a child `add_PART` adds what PART got."""
     layers: list[Layer] = []
+    entries: dict[str, int] = {}  # how many layers ran before a part
     for event in events:
         name = event.path.removeprefix(block).lstrip(".")
-        if name == "shortcut":
-            if _scaled(events[0].module):
+        if event.enter:
+            entries[name] = len(layers)
+        part = name.removeprefix("add_") if name.startswith("add_") and "." not in name else ""
+        if name == "shortcut" or part:
+            if _scaled(event.module if part else events[0].module):
                 layers.append(Layer("layer scale", "scale"))
             layers.append(Layer("+", "add"))
-        elif not event.enter and not name.startswith("shortcut.") and (layer := _layer(event)):
+            if start := entries.get(part, 0):
+                layers.insert(start, Layer("", "fork"))
+        elif not event.enter and not name.startswith(("shortcut.", "add_")) and (layer := _layer(event)):
             layers.append(layer)
     return tuple(layers)
 
@@ -145,7 +156,7 @@ def _layer(event: _Event) -> Layer | None:
 
     module = event.module
     name = type(module).__name__
-    if isinstance(module, nn.Identity | nn.Dropout | nn.Flatten) or name == "DropPath":
+    if isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | nn.ZeroPad2d) or name == "DropPath":
         return None
     if isinstance(module, nn.Conv2d):
         k, stride = module.kernel_size[0], module.stride[0]

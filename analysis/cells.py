@@ -49,15 +49,31 @@ def grid(table: Table, *, titles: bool = False) -> Grid:
     if table.has_runs:
         columns += [Column("top-1 % ±std"), Column("seeds"), Column("change ±95%"), Column("params M")]
         columns += [Column(f"MACs {unit}"), Column("images/s")]
+    gflops = _prints_gflops(table)
     if table.has_paper:
-        columns += [Column("top-1 % ±std", True), Column("change ±95%", True), Column("GFLOPs", True)]
+        columns += [Column("top-1 % ±std", True), Column("change ±95%", True)]
+        columns += [Column("GFLOPs", True)] if gflops else []
     marks: dict[str, str] = {}
     lines = [_line(row, table, scale, titles, marks) for row in table.rows]
     if table.has_paper:
         for ref in table.references:
-            top1, gflops = number(ref.paper.top1), number(ref.paper.gflops)
-            lines.append(Line((ref.title, *[""] * (len(columns) - 4), top1, "", gflops), "reference"))
+            theirs = [number(ref.paper.top1) + _mark(ref.paper.note, marks), ""]
+            theirs += [number(ref.paper.gflops)] if gflops else []
+            lines.append(Line((ref.title, *[""] * (len(columns) - 1 - len(theirs)), *theirs), "reference"))
     return Grid(heading(table), subtitle(table), tuple(columns), tuple(lines), _footnotes(table, marks))
+
+
+def _prints_gflops(table: Table) -> bool:
+    papers = [*(row.paper for row in table.rows), *(ref.paper for ref in table.references)]
+    return any(paper is not None and paper.gflops is not None for paper in papers)
+
+
+def _mark(note: str | None, marks: dict[str, str]) -> str:
+    """The mark of a footnote, a new one or one given before; nothing for no note."""
+    if not note:
+        return ""
+    marks.setdefault(note, "")
+    return f" [{list(marks).index(note) + 1}]"
 
 
 def heading(table: Table) -> str:
@@ -110,6 +126,8 @@ def name_of(row: Row, titles: bool) -> str:
     name = row.title if titles else row.rung
     if row.kind == "main":
         return f"{row.index:>2} {name}"
+    if row.kind == "reference":
+        return name
     return f"   └ {name} (side)" if row.kind == "side" else f"   {name} (not a rung)"
 
 
@@ -119,14 +137,10 @@ def _line(row: Row, table: Table, scale: float, titles: bool, marks: dict[str, s
         cells += _own_cells(row, scale)
     if table.has_paper:
         paper = row.paper
-        mark = ""
-        if paper and paper.macs_note:
-            mark = f" [{list(marks.setdefault(paper.macs_note, '') or marks).index(paper.macs_note) + 1}]"
-        cells += [
-            spread(paper.top1, paper.std) if paper else NONE,
-            change_text(row.paper_change),
-            (number(paper.gflops) if paper else NONE) + mark,
-        ]
+        top1 = spread(paper.top1, paper.std) + _mark(paper.note, marks) if paper else NONE
+        cells += [top1, change_text(row.paper_change)]
+        if _prints_gflops(table):
+            cells.append(number(paper.gflops) + _mark(paper.macs_note, marks) if paper else NONE)
     return Line(tuple(cells), row.kind)
 
 
@@ -152,9 +166,13 @@ def _footnotes(table: Table, marks: dict[str, str]) -> tuple[str, ...]:
     if table.has_paper:
         seeds = any(row.paper and row.paper.std is not None for row in table.rows)
         how = f"; std and interval over {PAPER_SEEDS} seeds" if seeds else "; it gives no std, so no interval"
-        notes.append(f"paper: {table.source}{how}; its FLOPs are multiply-accumulates")
-        if table.has_runs and not table.on_imagenet:
-            notes.append(f"the paper's top-1 is on ImageNet, ours on {table.data}: compare the changes, not the values")
+        flops = "; its FLOPs are multiply-accumulates" if _prints_gflops(table) else ""
+        notes.append(f"paper: {table.source}{how}{flops}")
+        if table.has_runs and not table.on_paper_data:
+            known = f"the paper's top-1 is on {table.paper_data_name}, ours on {table.data}"
+            notes.append(f"{known}: compare the changes, not the values")
+    if any(row.kind == "reference" for row in table.rows):
+        notes.append("below the ladder: references, models of timm trained by the same recipe on the same data")
     notes += [f"[{i}] {note}" for i, note in enumerate(marks, 1)]
     return (*notes, *table.notes)
 

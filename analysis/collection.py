@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ladder.rungs import Ladder, Rung
 
 PARTNERS = {"convnext_t": "convnext_b"}  # Figure 2 shows both regimes in one
-CONVMIXER = "convmixer"  # its published numbers, whether or not there is a ladder of that name
+CONVMIXER = "convmixer"  # all its ladders
 ALL = "all"
 
 
@@ -29,48 +29,72 @@ class Chart:
     title: str
     draw: Callable[[int], Figure | None]
 
+    def _repr_png_(self) -> bytes | None:
+        """The chart in a notebook; nothing where there is nothing to show."""
+        from io import BytesIO
+
+        from analysis.charts.style import DPI, context
+
+        figure = self.draw(2)
+        if figure is None:
+            return None
+        with context(2):
+            figure.savefig(content := BytesIO(), format="png", dpi=DPI)
+        return content.getvalue()
+
 
 def paper_charts(name: str) -> Iterator[Chart]:
-    """Every chart that the published numbers allow: of a ladder, of ConvMixer, or of `all`.
+    """Every chart that can be drawn without runs: of a ladder, of `convmixer` (its ladders), or of `all`.
+
+    The networks of a ladder that quotes no published numbers are drawn all the same.
 
     Raises:
-        UserError: on an unknown name, or a ladder that quotes no published numbers.
+        UserError: on an unknown name.
     """
-    from analysis.summary import paper_table
     from ladder.rungs import list_ladders, load_ladder
 
     if name == ALL:
         for ladder in map(load_ladder, list_ladders()):
-            if any(rung.paper.top1 is not None for rung in ladder.rungs):
+            if _is_published(ladder):
                 yield from _ladder_paper(ladder)
         yield from _convnext_paper()
         yield from _convmixer_paper()
         return
-    if name not in list_ladders() and not name.endswith((".yaml", ".yml")):
-        if name != CONVMIXER:
-            raise unknown("ladder", name, [*list_ladders(), CONVMIXER, ALL])
+    if name == CONVMIXER:
+        for ladder in map(load_ladder, list_ladders()):
+            if ladder.name.startswith(CONVMIXER) and _is_published(ladder):
+                yield from _ladder_paper(ladder)
         yield from _convmixer_paper()
         return
+    if name not in list_ladders() and not name.endswith((".yaml", ".yml")):
+        raise unknown("ladder", name, [*list_ladders(), CONVMIXER, ALL])
     ladder = load_ladder(name)
-    paper_table(ladder)  # refuses a ladder without published numbers before anything is drawn
     yield from _ladder_paper(ladder)
-    if ladder.name.startswith("convnext"):
+    if ladder.name in (*PARTNERS, *PARTNERS.values(), "convnext_isotropic"):
         yield from _convnext_paper()
-    if ladder.name.startswith(CONVMIXER):
+    if ladder.name == "convmixer_imagenet":
         yield from _convmixer_paper()
+
+
+def _is_published(ladder: Ladder) -> bool:
+    return any(rung.paper.top1 is not None for rung in ladder.rungs)
 
 
 def _ladder_paper(ladder: Ladder) -> Iterator[Chart]:
-    from analysis.charts import roadmap, scatter, star
+    from analysis.charts import roadmap, scatter, sizes, star
     from analysis.summary import paper_table
     from ladder.rungs import load_ladder
 
+    stem = f"paper_{ladder.name}"
+    classes = {"cifar10": 10}.get(ladder.paper_data, 1000)
+    if not _is_published(ladder):
+        yield from network_charts(f"{ladder.name}_", ladder, ladder.rungs, ladder.image_size, classes, 3)
+        return
     table = paper_table(ladder)
 
     def draw_macs(columns: int) -> Figure | None:
         return scatter.draw_ladder(_with_params(table, ladder), "macs", paper=True, columns=columns)
 
-    stem = f"paper_{ladder.name}"
     if ladder.kind == "chain":
         draw = partial(roadmap.draw, table, paper=True)
         yield Chart(f"{stem}_roadmap", "The roadmap, published numbers", lambda c: draw(columns=c))
@@ -78,8 +102,12 @@ def _ladder_paper(ladder: Ladder) -> Iterator[Chart]:
             both = partial(draw, behind=paper_table(load_ladder(partner)))
             yield Chart(f"{stem}_and_{partner}_roadmap", "Both regimes, published numbers", lambda c: both(columns=c))
     yield Chart(f"{stem}_changes", "What each step changed", lambda c: star.draw(table, paper=True, columns=c))
-    yield Chart(f"{stem}_macs", "Top-1 over MACs", draw_macs)
-    yield from _network_charts(f"{stem}_", ladder, ladder.rungs, ladder.image_size, 1000, 3)
+    if sizes.panels(table, ladder, paper=True):
+        draw_sizes = partial(sizes.draw, table, ladder, paper=True)
+        yield Chart(f"{stem}_sizes", "Top-1 over sizes", lambda c: draw_sizes(columns=c))
+    if scatter.rung_points(table, "macs", paper=True):
+        yield Chart(f"{stem}_macs", "Top-1 over MACs", draw_macs)
+    yield from network_charts(f"{stem}_", ladder, ladder.rungs, ladder.image_size, classes, 3)
 
 
 def _with_params(table: Table, ladder: Ladder) -> Table:
@@ -92,7 +120,7 @@ def _with_params(table: Table, ladder: Ladder) -> Table:
     return replace(table, rows=tuple(replace(row, params=params.get(row.rung)) for row in table.rows))
 
 
-def _network_charts(
+def network_charts(
     stem: str, ladder: Ladder, rungs: Sequence[Rung], image_size: int, num_classes: int, in_chans: int
 ) -> Iterator[Chart]:
     """Block drawings and cost breakdowns: from the specs alone."""
@@ -143,17 +171,11 @@ def _convnext_paper() -> Iterator[Chart]:
 
 def _convmixer_paper() -> Iterator[Chart]:
     from analysis import published
-    from analysis.charts import convmixer, scatter
+    from analysis.charts import scatter
 
     quoted = "Published: arXiv:2201.09792, Table 1, as quoted in public sources; resolution 224 px"
-    sweeps = [(name, published.convmixer_sweep(name)) for name in ("kernel", "patch")]
-    yield Chart("paper_convmixer_sizes", "Kernel and patch size", lambda c: convmixer.draw_sweeps(sweeps, c))
     yield Chart(
-        *("paper_convmixer_ablation", "Published ablation"),
-        lambda c: convmixer.draw_ablation(published.convmixer_ablation(), c),
-    )
-    yield Chart(
-        *("paper_convmixer_imagenet", "ConvMixer and others"),
+        *("paper_convmixer_families", "ConvMixer and others"),
         lambda c: scatter.draw_families(
             published.convmixer_points(), "parameters (M)", "ImageNet-1K: top-1 over parameters", [quoted], c
         ),
@@ -163,7 +185,8 @@ def _convmixer_paper() -> Iterator[Chart]:
 def study_charts(tables: Sequence[Table], curves: pd.DataFrame | None) -> Iterator[tuple[Table, Chart]]:
     """Every chart of the tables of a study; those without data draw nothing."""
     from analysis.charts import curves as training
-    from analysis.charts import roadmap, scatter, star
+    from analysis.charts import roadmap, scatter, sizes, star
+    from analysis.overrides import load_ladder_or_none
 
     for stem, table in zip(stems(tables), tables, strict=True):
         charts = [
@@ -172,6 +195,9 @@ def study_charts(tables: Sequence[Table], curves: pd.DataFrame | None) -> Iterat
             Chart(f"{stem}macs", "Top-1 over MACs", partial(_named, scatter.draw_ladder, table, "macs")),
             Chart(f"{stem}throughput", "Top-1 over speed", partial(_named, scatter.draw_ladder, table, "images_per_s")),
         ]
+        ladder = load_ladder_or_none(table.ladder)
+        if ladder is not None and sizes.panels(table, ladder):
+            charts.insert(2, Chart(f"{stem}sizes", "Top-1 over sizes", partial(_named, sizes.draw, table, ladder)))
         if curves is not None:
             for column, name in (("top1", "curves"), ("train_loss", "curves_loss")):
                 draw = partial(_named, training.draw, table, curves_of(table, curves), column)
@@ -200,7 +226,7 @@ def _study_networks(stem: str, table: Table) -> Iterator[Chart]:
     rungs = [r for r in (*ladder.rungs, *ladder.side_rungs) if r.name in shown]
     order = [row.rung for row in table.rows]
     rungs.sort(key=lambda r: order.index(r.name))
-    yield from _network_charts(
+    yield from network_charts(
         *(stem, ladder, rungs, table.image_size or ladder.image_size),
         *(table.num_classes or 1000, table.in_chans or 3),
     )

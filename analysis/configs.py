@@ -10,7 +10,7 @@ from typing import Any
 from ladder.errors import UserError, unknown
 
 # These say which network, which repetition, or where it ran: they never make two runs incomparable.
-OWN_KEYS = ("rung", "steps", "without", "spec", "seed", "study", "runs_dir", "wandb", "device")
+OWN_KEYS = ("rung", "steps", "without", "reference", "spec", "seed", "study", "runs_dir", "wandb", "device")
 
 
 @lru_cache(maxsize=20_000)

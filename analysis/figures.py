@@ -17,7 +17,8 @@ FORMATS = ("svg", "pdf", "png")
 EPILOG = """examples:
   python -m analysis.figures runs/demo                        into runs/demo/figures/
   python -m analysis.figures --paper convnext_t --out charts  published numbers; no run needed
-  python -m analysis.figures --paper                          all that is published: every ladder, ConvMixer
+  python -m analysis.figures --paper                          all that is published: every ladder
+  python -m analysis.figures --paper isotropic_to_convmixer   nothing is published: its networks, drawn
   python -m analysis.figures runs/demo --columns 1 --formats pdf --only roadmap
 
 Charts are drawn on white, one or two columns of a paper wide. The paths written are printed, one a line.

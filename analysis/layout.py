@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from analysis.configs import read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a rung stands. kind: main, side, or subset (some steps applied: not a rung of the ladder)."""
+    """Where a rung stands. kind: main, side, subset (some steps applied: not a rung of the ladder), or reference (a
+    model of timm, trained beside the ladder)."""
 
     rung: str
     title: str
@@ -40,7 +43,13 @@ def layout(ladder: Ladder | None, runs: pd.DataFrame | None) -> list[Entry]:
         if side.name in found or side.paper.top1 is not None:
             entries.append(Entry(side.name, side.title, side.group, None, "side", side.parent, side.paper))
     known = {e.rung for e in entries}
-    return _ordered(entries + [e for e in found.values() if e.rung not in known])
+    published = {r.timm: r for r in ladder.references if r.timm}
+    for entry in found.values():
+        if entry.kind == "reference" and (same := published.get(entry.rung.partition(".")[0])):
+            entry = replace(entry, title=same.title, paper=same.paper)
+        if entry.rung not in known:
+            entries.append(entry)
+    return _ordered(entries)
 
 
 def _from_runs(runs: pd.DataFrame | None) -> dict[str, Entry]:
@@ -58,8 +67,21 @@ def _from_runs(runs: pd.DataFrame | None) -> dict[str, Entry]:
         parent = run.parent if isinstance(run.parent, str) else None
         kind = "main" if index is not None else "side" if parent else "subset"
         title = run.title if isinstance(run.title, str) else name.replace("_", " ")
+        if kind == "subset" and _is_reference(run):
+            entries[name] = Entry(name, run.title if isinstance(run.title, str) else name, *_REFERENCE)
+            continue
         entries[name] = Entry(name, title, run.group if isinstance(run.group, str) else "", index, kind, parent)
     return entries
+
+
+_REFERENCE = ("reference", None, "reference", None)  # group, index, kind, parent
+
+
+def _is_reference(run: Any) -> bool:
+    """A finished run says so as its group; one that isn't finished, in its config."""
+    if run.state == "done":
+        return bool(run.group == "reference")
+    return bool((read_config(str(run.path)) or {}).get("reference"))
 
 
 def _ordered(entries: list[Entry]) -> list[Entry]:
@@ -67,7 +89,8 @@ def _ordered(entries: list[Entry]) -> list[Entry]:
     out: list[Entry] = []
     for entry in main:
         out += [entry, *(e for e in entries if e.kind == "side" and e.parent == entry.rung)]
-    return out + [e for e in entries if e not in out]
+    rest = [e for e in entries if e not in out]
+    return out + sorted(rest, key=lambda e: e.kind == "reference")
 
 
 def chart_order(rows: Sequence[Row]) -> list[Row]:

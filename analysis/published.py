@@ -65,20 +65,3 @@ def convmixer_points() -> list[Point]:
             family, _, size = row["network"].partition("-")
             out.append(Point(size, x, top1, None, None, family))
     return out
-
-
-def convmixer_sweep(column: str) -> list[tuple[float, float]]:
-    """(kernel or patch size, CIFAR-10 top-1) of ConvMixer-256/8, in order of size."""
-    group = f"{column} sweep"
-    base = [r for r in rows("convmixer_cifar10_ablation") if r["setting"].startswith("baseline")]
-    found = [r for r in rows("convmixer_cifar10_ablation") if r["group"] == group] + base
-    pairs = {(number(r[column]), number(r["top1"])) for r in found}
-    return sorted((x, y) for x, y in pairs if x is not None and y is not None)
-
-
-def convmixer_ablation() -> list[tuple[str, float]]:
-    """(what was changed, change of CIFAR-10 top-1 in points) of ConvMixer-256/8."""
-    found = [
-        r for r in rows("convmixer_cifar10_ablation") if r["group"] == "ablation" and number(r["delta_vs_baseline"])
-    ]
-    return [(r["setting"], float(r["delta_vs_baseline"])) for r in found]

@@ -41,11 +41,15 @@ def _text(g: Grid) -> str:
             f"{cell:<{w}}" if c.left else f"{cell:>{w}}" for cell, c, w in zip(cells, g.columns, sizes, strict=True)
         ).rstrip()
 
-    # The mark has a place of its own at the end of its column, so that the figures stand under one another.
-    marked = [any(line.cells[i].endswith(" ~") for line in g.lines) for i in range(len(g.columns))]
+    # A mark has a place of its own at the end of its column, so that the figures stand under one another.
+    def mark(cell: str) -> int:
+        found = re.search(r" (~|\[\d+\])$", cell)
+        return len(found[0]) if found else 0
+
+    marks = [max((mark(line.cells[i]) for line in g.lines), default=0) for i in range(len(g.columns))]
 
     def align(cells: Sequence[str]) -> list[str]:
-        return [c if not m or c.endswith(" ~") or not c else f"{c}  " for c, m in zip(cells, marked, strict=True)]
+        return [f"{c}{' ' * (most - mark(c))}" if c else c for c, most in zip(cells, marks, strict=True)]
 
     lines = [align(line.cells) for line in g.lines]
     sizes = widths([head, *lines])

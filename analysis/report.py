@@ -227,7 +227,7 @@ def _configuration(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
     done = runs[runs["state"] == "done"]
     configs = [c for c in (read_config(str(p)) for p in done["path"]) if c is not None]
     parts = []
-    differing = differences(configs, ("rung", "steps", "without", "spec", "seed", "ladder"))
+    differing = differences(configs, ("rung", "steps", "without", "reference", "spec", "seed", "ladder"))
     if differing:
         rows = [(key, "; ".join(show(v) for v in values[:8])) for key, values in differing.items()]
         parts.append("<h3>What differs between the runs, beside rung and seed</h3>")

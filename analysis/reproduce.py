@@ -74,7 +74,7 @@ def _network(config: Mapping[str, Any], ladder: Ladder | None, path: str) -> tup
     """Overrides that say which network, but for the rung; and the rung (empty for a subset of the steps)."""
     changed = {k: v for k, v in overrides(path, ladder).items() if k != "drop_path" or not _from_recipe(config, v)}
     spec = tuple(f"spec.{key}={hydra_value(value)}" for key, value in changed.items())
-    for key in ("steps", "without"):
+    for key in ("steps", "without", "reference"):
         if config.get(key) is not None:
             return (f"{key}={hydra_value(config[key])}", *spec), ""
     return spec, str(config.get("rung"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ladder.rungs import Ladder, PaperRow, Reference
 
+_SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
 PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
 
 
@@ -27,7 +28,7 @@ class Row:
     title: str
     group: str
     index: int | None
-    kind: str  # main | side | subset (some steps applied, off the ladder)
+    kind: str  # main | side | subset (some steps applied, off the ladder) | reference (a model of timm)
     parent: str | None
     top1: Summary | None = None
     values: Mapping[int, float] = field(default_factory=dict)  # top-1 by seed
@@ -55,6 +56,7 @@ class Table:
     rows: tuple[Row, ...]
     references: tuple[Reference, ...] = ()
     source: str = ""  # where the paper's numbers are from
+    paper_data: str = "imagenet"  # the data set that they are of
     data: str | None = None
     eval_split: str | None = None
     eval_size: int | None = None
@@ -71,9 +73,15 @@ class Table:
     notes: tuple[str, ...] = ()
 
     @property
-    def on_imagenet(self) -> bool:
+    def on_paper_data(self) -> bool:
         """Whether the runs are on the paper's data set, so that its numbers may stand in one chart with ours."""
-        return (self.data or "").lower().replace("-", "").replace("_", "") in ("imagenet", "imagenet1k", "ilsvrc2012")
+        name = (self.data or "").lower().replace("-", "").replace("_", "")
+        return name in _SAME_DATA.get(self.paper_data, (self.paper_data,))
+
+    @property
+    def paper_data_name(self) -> str:
+        """The paper's data set as people write it."""
+        return {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}.get(self.paper_data, self.paper_data)
 
     @property
     def has_runs(self) -> bool:
@@ -84,6 +92,12 @@ class Table:
     def has_paper(self) -> bool:
         """Whether the paper gives a top-1 for any rung."""
         return any(row.paper is not None and row.paper.top1 is not None for row in self.rows)
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        from analysis.render import html_table
+
+        return html_table(self)
 
     def row(self, rung: str | None) -> Row | None:
         """The row of a rung; None where there is none."""
@@ -114,6 +128,7 @@ def paper_table(ladder: Ladder) -> Table:
         rows=tuple(_row(entry, None, {}) for entry in entries),
         references=ladder.references,
         source=ladder.source,
+        paper_data=ladder.paper_data,
         image_size=ladder.image_size,
     )
     if not table.has_paper:
@@ -135,8 +150,9 @@ def _table(group: Group) -> Table:
         title=ladder.title if ladder else group.name,
         kind=str(first["kind"] or "chain"),
         rows=rows,
-        references=ladder.references if ladder else (),
+        references=_without_runs(ladder.references, rows) if ladder else (),
         source=ladder.source if ladder else "",
+        paper_data=ladder.paper_data if ladder else "imagenet",
         data=str(first["data"]),
         eval_split=first["eval_split"],
         eval_size=_int(first["eval_size"]),
@@ -153,6 +169,12 @@ def _table(group: Group) -> Table:
         notes=(*group.notes, *_notes(runs, rows, seeds)),
     )
     return Table(**{**table.__dict__, "rows": tuple(_with_paper_change(row, table) for row in rows)})
+
+
+def _without_runs(references: Sequence[Reference], rows: Sequence[Row]) -> tuple[Reference, ...]:
+    """The published rows that no run of ours stands beside."""
+    ours = [row.paper for row in rows if row.kind == "reference"]
+    return tuple(reference for reference in references if not any(reference.paper is paper for paper in ours))
 
 
 def _row(entry: Entry, runs: pd.DataFrame | None, values: Mapping[str, Mapping[int, float]]) -> Row:

@@ -13,7 +13,10 @@ from ladder.errors import UserError, unknown
 from ladder.paths import conf_dir
 from ladder.spec import SPECS, Spec, TimmSpec, spec_class
 
-_KEYS = ("name", "title", "network", "source", "image_size", "kind", "base", "steps", "side", "references")
+_KEYS = (
+    *("name", "title", "network", "source", "paper_data", "image_size", "kind"),
+    *("base", "steps", "side", "references"),
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Ladder:
     steps: tuple[Step, ...]
     side: tuple[Step, ...]
     references: tuple[Reference, ...]
+    paper_data: str = "imagenet"  # the data set that the paper's accuracies are of, by its name in conf/data/
 
     @property
     def rungs(self) -> list[Rung]:
@@ -187,6 +191,7 @@ class Ladder:
                     Reference(str(r["title"]), PaperRow(**r["paper"]), r.get("recipe"), r.get("timm"))
                     for r in values.get("references") or []
                 ),
+                paper_data=str(values.get("paper_data", "imagenet")),
             )
         except UserError as error:
             raise UserError(f"ladder {values.get('name', '?')}: {error}") from None

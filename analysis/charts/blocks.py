@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analysis.anatomy import Anatomy, Layer, anatomy
 from analysis.charts import style
+from analysis.configs import show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ladder.rungs import Ladder, Rung
 
 NEW, GONE = style.DARK[1], "#9a9a9a"
-_HEIGHT = {"conv": 1.0, "norm": 0.72, "act": 0.72, "scale": 0.72, "pool": 0.72, "add": 0.8, "other": 0.72}
+_HEIGHT = {"conv": 1.0, "norm": 0.72, "act": 0.72, "scale": 0.72, "pool": 0.72, "add": 0.8, "other": 0.72, "fork": 0.3}
 _FILL = {
     "conv": "#dcecf7",
     "norm": "#ffffff",
@@ -79,7 +80,7 @@ def compare(before: Sequence[Layer], after: Sequence[Layer]) -> tuple[Item, ...]
         for layer in before[i:j]:
             if layer.kind in kept:  # changed rather than taken away
                 kept.remove(layer.kind)
-            else:
+            elif layer.kind != "fork":  # its shortcut says all
                 out.append(Item(layer, "gone"))
         out += [Item(layer, "new") for layer in after[k:m]]
     return tuple(out)
@@ -87,8 +88,9 @@ def compare(before: Sequence[Layer], after: Sequence[Layer]) -> tuple[Item, ...]
 
 def _outside(before: Anatomy | None, after: Anatomy) -> list[str]:
     """Depths, stem and what lies between stages: all of it for the base, else what changed."""
+    depths = "blocks" if len(after.depths) == 1 else "stages"
     said = {
-        "stages": (":".join(map(str, after.depths)), None if before is None else ":".join(map(str, before.depths))),
+        depths: (":".join(map(str, after.depths)), None if before is None else ":".join(map(str, before.depths))),
         "stem": (_words(after.stem), None if before is None else _words(before.stem)),
         "between stages": (_words(after.between), None if before is None else _words(before.between)),
     }
@@ -113,7 +115,7 @@ def _words(layers: Sequence[Layer]) -> str:
 
 
 def _recipe_change(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    return [f"recipe: {k} {v}" for k, v in after.items() if before.get(k) != v]
+    return [f"recipe: {k} {show(v)}" for k, v in after.items() if k not in before or before[k] != v]
 
 
 def draw(title: str, data: Sequence[Drawing], columns: int = 2) -> Figure:
@@ -183,23 +185,32 @@ def _block(axes: Axes, one: Drawing, head: float, unit: float, cell: float, size
     axes.plot(
         [centre, centre], [y + 0.3 * unit, y - (_tall(one.items) - 0.75) * unit], color=style.INK, lw=0.7, zorder=1
     )
+    forks: list[float] = []
+    whole = 0  # shortcuts around all that comes before them
     for item in one.items:
         layer, tall = item.layer, _HEIGHT[item.layer.kind] * unit
         middle = y - tall / 2
         edge = {"new": NEW, "gone": GONE, "same": style.INK}[item.state]
         heavy = 1.5 if item.state == "new" else 0.6
-        if layer.kind == "add":
-            radius = 0.3 * unit
-            axes.add_patch(Circle((centre, middle), radius, fc=style.PAPER, ec=edge, lw=heavy, zorder=3))
-            axes.text(centre, middle, "+", ha="center", va="center_baseline", fontsize=size, zorder=4)
-            branch = start + 0.14 * unit
-            xs, ys = [centre, skip, skip, centre + radius], [branch, branch, middle, middle]
-            axes.plot(xs, ys, color=style.INK, lw=0.7, zorder=0.5, solid_joinstyle="round")
+        if layer.kind == "fork":
+            forks.append(middle)
+        elif layer.kind == "add":
+            radius, gone = 0.3 * unit, item.state == "gone"
+            colour, dashes = (GONE, "--") if gone else (style.INK, "-")
+            axes.add_patch(Circle((centre, middle), radius, fc=style.PAPER, ec=edge, lw=heavy, ls=dashes, zorder=3))
+            axes.text(centre, middle, "+", ha="center", va="center_baseline", fontsize=size, color=colour, zorder=4)
+            if forks and not gone:
+                branch, right = forks.pop(), skip
+            else:
+                branch, right = start + 0.14 * unit, skip + 0.05 * cell * whole
+                whole += 1
+            xs, ys = [centre, right, right, centre + radius], [branch, branch, middle, middle]
+            axes.plot(xs, ys, color=colour, lw=0.7, ls=dashes, zorder=0.5, solid_joinstyle="round")
             axes.annotate(
                 "",
                 (centre + radius, middle),
                 (centre + radius + 0.08, middle),
-                arrowprops=_ARROW,
+                arrowprops={**_ARROW, "fc": colour, "ec": colour},
             )
         else:
             wide = half if layer.kind == "conv" else half * 0.62

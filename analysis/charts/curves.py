@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.charts import style
@@ -31,9 +32,13 @@ def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int 
         across = min(3 if columns == 2 else 2, len(panels))
         notes = style.wrap(_caption(table, data), width - 0.12, size - 1)
         line = (size + 1.6) / 72
-        entries = [len(rows) + (before is not None) for _, rows, before in panels]
+        cell_w = (width - 0.5) / across
+        fold = partial(style.wrap, width=cell_w - 0.48, size=size - 0.4)  # names in the key
+        entries = [
+            sum(len(fold(row.title)) for row in (*rows, *([before] if before else []))) for _, rows, before in panels
+        ]
         keys = [line * max(entries[i : i + across]) for i in range(0, len(panels), across)]  # of each row of panels
-        left, cell_w = 0.5, (width - 0.5) / across
+        left = 0.5
         plot_h = 1.3 if columns == 2 else 1.05
         cells = [0.2 + plot_h + 0.36 + key + 0.06 for key in keys]  # title, plot, ticks and label, key
         bottom = 0.12 + (size + 1) / 72 * len(notes)
@@ -47,7 +52,7 @@ def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int 
                 axes.sharex(shared)
                 axes.sharey(shared)
             shared = shared or axes
-            _panel(axes, data, column, rows, before, -0.36 / plot_h)
+            _panel(axes, data, column, rows, before, -0.36 / plot_h, fold)
             axes.set_title(name, loc="left", fontsize=size, style="italic", pad=2)
             axes.tick_params(labelleft=i % across == 0)
             axes.set_xlabel("epoch", labelpad=1)
@@ -76,7 +81,15 @@ def _panels(table: Table, found: set[str]) -> list[tuple[str, list[Row], Row | N
     return out
 
 
-def _panel(axes: Axes, data: pd.DataFrame, column: str, rows: Sequence[Row], before: Row | None, key_at: float) -> None:
+def _panel(
+    axes: Axes,
+    data: pd.DataFrame,
+    column: str,
+    rows: Sequence[Row],
+    before: Row | None,
+    key_at: float,
+    fold: Callable[[str], list[str]],
+) -> None:
     axes.grid(True)
     axes.set_axisbelow(True)
     style.bare(axes, ("bottom", "left"))
@@ -86,7 +99,10 @@ def _panel(axes: Axes, data: pd.DataFrame, column: str, rows: Sequence[Row], bef
         dashes = style.DASHES[i % len(style.DASHES)]
         colour = style.DARK[i % len(style.DARK)]
         _line(axes, data[data["rung"] == row.rung], column, colour, dashes, row.title)
+    handles, names = axes.get_legend_handles_labels()
     axes.legend(  # below, where no line can run
+        handles,
+        ["\n".join(fold(name)) for name in names],
         loc="upper left",
         bbox_to_anchor=(-0.02, key_at),
         handlelength=2.6,
@@ -129,5 +145,5 @@ def _limits(axes: Axes, data: pd.DataFrame, column: str) -> None:
 def _caption(table: Table, data: pd.DataFrame) -> str:
     seeds = data.groupby("rung")["seed"].nunique()
     band = f"; band: range over {seeds.max()} seeds" if seeds.max() > 1 else ""
-    grey = "grey: the rung before the group's first step"
+    grey = "grey: the base" if table.kind == "star" else "grey: the rung before the group's first step"
     return f"{table.data}, {table.eval_split} split, recipe {table.recipe}{band}; {grey}."

@@ -42,7 +42,7 @@ def bars(table: Table, *, paper: bool = False, behind: Table | None = None) -> l
     """The bars of a table from top to bottom: ours, or with `paper` the published ones; references last."""
     out = [_bar(row, table, paper, behind) for row in chart_order(table.rows)]
     values = [bar.value for bar in out if bar.value is not None]
-    if (paper or table.on_imagenet) and values:
+    if (paper or table.on_paper_data) and values:
         for ref in table.references:
             if ref.paper.top1 is not None and ref.paper.top1 >= min(values) - 0.5:
                 other = _same_reference(ref.title, behind)
@@ -65,7 +65,7 @@ def _bar(row: Row, table: Table, paper: bool, behind: Table | None) -> Bar:
         if quoted is None or quoted.top1 is None:
             return Bar(row.rung, name, row.group, None, None, None, row.kind, why="not published")
         return Bar(row.rung, name, row.group, quoted.top1, quoted.std, quoted.gflops, row.kind, other)
-    printed = row.paper.top1 if row.paper and table.on_imagenet else None
+    printed = row.paper.top1 if row.paper and table.on_paper_data else None
     macs = None if row.macs is None else row.macs / 1e9
     if row.top1 is None:
         busy = ", ".join(f"{n} {state}" for state, n in row.states.items())
@@ -102,8 +102,9 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         axes = style.place(fig, left, bottom, wide, line * len(data))
         _draw_bars(axes, data, size, (style.text_width(fig, ["00.0"], size - 0.3) + 0.1) / wide)
         _draw_groups(axes, data, columns, size, 0.06 + words + 0.05)
-        _draw_macs(style.place(fig, width - right, bottom, right - 0.06, line * len(data)), data, size)
-        axes.set_xlabel("ImageNet top-1 (%)" if paper or table.on_imagenet else f"{table.data} top-1 (%)")
+        macs = style.place(fig, width - right, bottom, right - 0.06, line * len(data))
+        _draw_macs(macs, data, size, walk=table.kind == "chain")
+        axes.set_xlabel(style.top1_label(table, paper))
         style.title_and_notes(fig, title, notes, size)
         return fig
 
@@ -129,6 +130,8 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
         parts.append("hatched: not adopted")
     if any(bar.kind == "subset" for bar in data):
         parts.append("*: not a rung of the ladder")
+    if any(row.kind == "reference" for row in table.rows):
+        parts.append("white: references, trained by the same recipe")
     if any(bar.paper is not None for bar in data):
         parts.append("diamond: the paper's value")
     if paper and any(row.paper and row.paper.macs_note for row in table.rows):
@@ -240,8 +243,8 @@ def _fold(text: str, columns: int, label: bool = False) -> str:
     return "\n".join(textwrap.wrap(text, 19 if label else 14 if columns == 2 else 11, break_long_words=False))
 
 
-def _draw_macs(axes: Axes, data: Sequence[Bar], size: float) -> None:
-    """A dot for the MACs of each rung on an axis of their own, the chain joined by a line."""
+def _draw_macs(axes: Axes, data: Sequence[Bar], size: float, walk: bool) -> None:
+    """A dot for the MACs of each rung on an axis of their own, those of a walk joined by a line."""
     known = [bar.macs for bar in data if bar.macs is not None]
     scale, unit = (1.0, "G") if not known or max(known) >= 0.5 else (1e3, "M")
     axes.set_ylim(len(data) - 0.5, -0.5)
@@ -254,11 +257,13 @@ def _draw_macs(axes: Axes, data: Sequence[Bar], size: float) -> None:
     largest = max(known) * scale
     axes.set_xlim(-0.08 * largest, 1.9 * largest)
     chain = [(bar.macs * scale, y) for y, bar in enumerate(data) if bar.macs is not None and bar.kind == "main"]
-    axes.plot([x for x, _ in chain], [y for _, y in chain], color=style.DIM, lw=0.8, zorder=1, label="_chain")
+    if walk:
+        axes.plot([x for x, _ in chain], [y for _, y in chain], color=style.DIM, lw=0.8, zorder=1, label="_chain")
     for y, bar in enumerate(data):
         if bar.macs is None:
             continue
         x = bar.macs * scale
         face = style.INK if bar.kind == "main" else style.PAPER
         axes.plot(x, y, marker="o", markersize=3, color=face, mec=style.INK, mew=0.7, zorder=2, label=bar.rung)
-        axes.text(1.2 * largest, y, _round(x) if x < 100 else f"{x:.0f}", va="center", fontsize=size - 0.6)
+        shown = f"{x:.2g}" if x < 1 else _round(x) if x < 100 else f"{x:.0f}"
+        axes.text(1.2 * largest, y, shown, va="center", fontsize=size - 0.6)

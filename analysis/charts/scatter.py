@@ -27,6 +27,7 @@ class Point:
     params: float | None = None
     series: str = ""
     hollow: bool = False  # a variant that was not adopted
+    mark: str = "o"  # D: a reference
     part: str = ""  # of a series: points of another part are not joined
 
 
@@ -47,7 +48,9 @@ def rung_points(table: Table, x: str, *, paper: bool = False) -> list[Point]:
             continue
         name = row.title if row.kind != "main" else f"{row.index} {row.title}"
         std = None if std is None or math.isnan(std) else std
-        out.append(Point(name, value, top1, std, params, "ladder" if row.kind == "main" else "", row.kind == "side"))
+        walk = "ladder" if row.kind == "main" and table.kind == "chain" else ""
+        mark = "D" if row.kind == "reference" else "o"
+        out.append(Point(name, value, top1, std, params, walk, row.kind == "side", mark))
     return out
 
 
@@ -56,16 +59,20 @@ def draw_ladder(table: Table, x: str, *, paper: bool = False, columns: int = 2) 
     points = rung_points(table, x, paper=paper)
     if len(points) < 2:
         return None
-    label = "ImageNet top-1 (%)" if paper or table.on_imagenet else f"{table.data} top-1 (%)"
+    label = style.top1_label(table, paper)
     small = x == "macs" and max(p.x for p in points) < 0.5
     if small:
         points = [Point(**{**p.__dict__, "x": p.x * 1e3}) for p in points]
     name = f"MACs ({'M' if small else 'G'})" if x == "macs" else "training throughput (images/s)"
     notes = [f"Published: {table.source}" if paper else f"Last epoch on the {table.eval_split} split"]
+    if x == "macs" and paper and any(row.paper and row.paper.macs_note for row in table.rows):
+        notes.append("MACs as printed: see the table's footnotes")
     if any(p.std is not None for p in points):
         notes.append("bars: ± std over seeds")
     if any(p.hollow for p in points):
         notes.append("hollow: not adopted")
+    if any(p.mark == "D" for p in points):
+        notes.append("diamonds: references, trained by the same recipe")
     return _draw(points, name, label, table.title, notes, columns)
 
 
@@ -114,11 +121,12 @@ def _bubbles(axes: Axes, points: Sequence[Point], most: float | None, columns: i
     axes.plot([p.x for p in chain], [p.top1 for p in chain], color=style.DIM, lw=0.8, zorder=2, label="_chain")
     largest = 90 if columns == 2 else 45
     for p in points:
-        area = largest * (p.params / most if p.params and most else 0.3)
+        area = largest * (max(p.params / most, 0.06) if p.params and most else 0.3)  # the least can still be seen
         if p.std is not None:
             axes.errorbar(p.x, p.top1, yerr=p.std, color=style.INK, elinewidth=0.7, fmt="none", zorder=2.5)
-        face = style.PAPER if p.hollow else style.COLOURS[0]
-        axes.scatter([p.x], [p.top1], s=area, facecolor=face, edgecolor=style.INK, lw=0.7, zorder=3, label=p.label)
+        face = style.PAPER if p.hollow else style.COLOURS[p.mark == "D"]
+        drawn = axes.scatter([p.x], [p.top1], s=area, marker=p.mark, facecolor=face, zorder=3, label=p.label)
+        drawn.set(edgecolor=style.INK, linewidth=0.7)
     xs = [p.x for p in points]
     ys = [p.top1 + d for p in points for d in (-(p.std or 0), p.std or 0)]
     for low, high, set_limits in ((min(xs), max(xs), axes.set_xlim), (min(ys), max(ys), axes.set_ylim)):

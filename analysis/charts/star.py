@@ -42,6 +42,8 @@ def draw(table: Table, *, paper: bool = False, columns: int = 2) -> Figure | Non
         axes.axvline(0, color=style.INK, lw=0.8, zorder=1.5)
         for y, (row, change) in enumerate(rows):
             _dot(axes, y, row, change)
+            if theirs := _published(table, row, paper):
+                axes.plot(theirs.delta, y, "D", ms=3.6, mfc=style.PAPER, mec=style.INK, mew=0.7, zorder=2.5)
             axes.annotate(
                 *(_number(change), (1, y)),
                 xycoords=("axes fraction", "data"),
@@ -51,15 +53,22 @@ def draw(table: Table, *, paper: bool = False, columns: int = 2) -> Figure | Non
                 fontsize=size - 0.6,
                 annotation_clip=False,
             )
-        ends = [0.0] + [v for _, c in rows for v in ((c.delta,) if math.isnan(c.half) else (c.low, c.high))]
+        ends = [0.0] + [theirs.delta for row, _ in rows if (theirs := _published(table, row, paper))]
+        ends += [v for _, c in rows for v in ((c.delta,) if math.isnan(c.half) else (c.low, c.high))]
         pad = 0.06 * (max(ends) - min(ends)) or 0.5
         axes.set_xlim(min(ends) - pad, max(ends) + pad)
         axes.set_yticks(range(len(rows)), labels)
         axes.tick_params(axis="y", length=0, pad=3)
         to = "the base" if table.kind == "star" else "the rung before"
-        axes.set_xlabel(f"change of top-1 to {to} (points)")
+        # of narrow axes the label is the wider, and there is room at their left only
+        axes.set_xlabel(f"change of top-1 to {to} (points)", loc="right" if columns == 1 else "center")
         style.title_and_notes(fig, title, notes, size)
         return fig
+
+
+def _published(table: Table, row: Row, paper: bool) -> Change | None:
+    """The paper's change, to stand beside ours where both are on one data set."""
+    return row.paper_change if table.on_paper_data and not paper else None
 
 
 def _dot(axes: object, y: int, row: Row, change: Change) -> None:
@@ -100,4 +109,6 @@ def _caption(table: Table, changes: list[Change], paper: bool) -> str:
         parts.append("cross: no interval, too few seeds" if not paper else "cross: the paper gives no std")
     if any(row.kind == "side" for row in table.rows):
         parts.append("square: not adopted")
+    if any(_published(table, row, paper) for row in table.rows):
+        parts.append("diamond: the paper's")
     return "; ".join(parts) + "."

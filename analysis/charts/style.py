@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from analysis.summary import Table
+
 INK, DIM, FAINT, PAPER = "#1a1a1a", "#5c5c5c", "#d5d5d5", "#ffffff"
 DARK = ("#0072b2", "#d55e00", "#007a59", "#b0468a", "#8a6d00", "#1a1a1a")  # for lines: dark enough on white
 BASE = "#8c8c8c"
@@ -118,6 +120,12 @@ def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:
         spine.set_visible(side in keep)
 
 
+def top1_label(table: Table, paper: bool = False) -> str:
+    """The label of an axis of top-1: its data set by name, as people write it where it is the paper's."""
+    name = table.paper_data_name if paper or table.on_paper_data else table.data
+    return f"{name} top-1 (%)"
+
+
 def title_height(title: str, columns: int) -> float:
     """Inches that a title takes at the top of a figure, with the space below it."""
     size = SIZES[columns]
@@ -132,6 +140,42 @@ def title_and_notes(fig: Figure, title: str, notes: Sequence[str], size: float) 
     fig.text(0.06 / width, 0.05 / height, "\n".join(notes), fontsize=size - 1, color=DIM)
 
 
+def fingerprint(fig: Figure) -> str:
+    """16 hex digits over what a figure says: its texts, and its bars, lines and points in the units of its axes.
+
+    Not over how it looks: fonts, sizes and ticks differ between releases of matplotlib, what is said does not. A PNG
+    carries it, so that a picture can be told to be current without comparing pixels.
+    """
+    from hashlib import sha256
+
+    from matplotlib.collections import Collection
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+    from matplotlib.text import Text
+
+    said: list[str] = [text.get_text() for text in fig.texts]
+    for axes in fig.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            said += [axis.get_label_text(), *map(str, getattr(axis.get_major_formatter(), "seq", ()))]
+        for artist in axes.get_children():
+            if isinstance(artist, Text):
+                said.append(artist.get_text())
+            elif isinstance(artist, Line2D) and artist.get_transform() == axes.transData:
+                said.append(_numbers(artist.get_xydata()))
+            elif isinstance(artist, Rectangle) and artist.get_data_transform() == axes.transData:
+                said.append(_numbers(artist.get_bbox().bounds))
+            elif isinstance(artist, Collection) and artist.get_offset_transform() == axes.transData:
+                said.append(_numbers(artist.get_offsets()))
+    return sha256("\n".join(sorted(said)).encode()).hexdigest()[:16]
+
+
+def _numbers(values: Any) -> str:
+    import numpy as np
+
+    flat: list[float] = np.ma.filled(np.ma.asarray(values, float), np.nan).ravel().tolist()
+    return " ".join(f"{value:.4g}" for value in flat)
+
+
 def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int = 2) -> list[Path]:
     """Write the figure as stem.svg, stem.pdf, ...; the paths written. Raises UserError where that can't be."""
     paths = []
@@ -139,7 +183,7 @@ def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int
         if kind not in FORMATS:
             raise unknown("format", kind, FORMATS)
         path = stem.with_name(f"{stem.name}.{kind}")
-        made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+        made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Fingerprint": fingerprint(fig)}}[kind]
         make_parent(path)
         try:
             with context(columns):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch
     """The jobs of a sweep over all values of `params` and `arguments`, of which the latter go first.
 
     A reference stands in the place of a rung: each of `reference` is trained once for each combination of the other
-    values, beside the rungs, or alone where no rung is given.
+    values, after the rungs of that combination where those come one after another, or alone where no rung is given.
     """
     # here, not at the top: Hydra's search for plugins runs that module again, which would part it from its class
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -75,13 +76,29 @@ def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch
     names = [name for o in overrides if o.key_or_group == "reference" for name in _each(o)]
     if not names:
         return BasicSweeper.split_arguments(overrides, batch_size)
-    rest = [o for o in overrides if o.key_or_group not in ("reference", "rung", "steps", "without")]
+    rest = [o for o in overrides if o.key_or_group not in ("reference", *_NETWORKS)]
     rungs = [o for o in overrides if o.key_or_group != "reference"]
-    grids = [rungs] if len(rungs) > len(rest) else []
-    grids += [[*parse([f"reference={name}"]), *rest] for name in dict.fromkeys(names)]
-    jobs = [job for grid in grids for batch in BasicSweeper.split_arguments(grid, None) for job in batch]
+    beside = BasicSweeper.split_arguments([*rest, *parse([f"reference={','.join(dict.fromkeys(names))}"])], None)[0]
+    jobs = BasicSweeper.split_arguments(rungs, None)[0] if len(rungs) > len(rest) else []
+    jobs = _merged(jobs, beside)
     size = batch_size or len(jobs)
     return [jobs[i : i + size] for i in range(0, len(jobs), size)]
+
+
+_NETWORKS = ("rung", "steps", "without")  # the keys that a reference stands in the place of
+
+
+def _merged(rungs: list[list[str]], references: list[list[str]]) -> list[list[str]]:
+    """The jobs of a study in order: whole combination by combination, where those of its rungs are together."""
+
+    def others(job: list[str]) -> tuple[str, ...]:
+        return tuple(o for o in job if o.partition("=")[0].lstrip("+") not in ("reference", *_NETWORKS))
+
+    together = [(key, list(jobs)) for key, jobs in itertools.groupby(rungs, others)]
+    if len({key for key, _ in together}) < len(together):
+        return rungs + references
+    after = {key: list(jobs) for key, jobs in itertools.groupby(references, others)}
+    return [job for key, jobs in together for job in (*jobs, *after.pop(key))] if together else references
 
 
 def _each(override: Override) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ladder.rundir import METRICS
-from ladder.rungs import Ladder, load_ladder
+from ladder.rungs import Ladder, Rung, load_ladder
 
 RECIPE = {"name": "tiny", "epochs": 3, "batch_size": 64, "lr": 0.004, "mixup": 0.0}
 DATA = {"name": "digits", "source": "digits", "image_size": 32, "in_chans": 1, "holdout": 0.0}
@@ -48,13 +48,14 @@ class Study:
         **fields: Any,
     ) -> Path:
         """One run folder in the given state; other keyword arguments, and `result`, replace fields of result.json."""
-        what = self.ladder.rung(rung)
+        what = self._what(rung)
         full_recipe, full_data = {**RECIPE, **(recipe or {})}, {**DATA, **(data or {})}
         config = {
             "ladder": self.ladder.name,
             "rung": rung,
             "steps": None,
             "without": None,
+            "reference": rung if what.is_reference else None,
             "spec": {**what.spec.to_dict(), **(spec or {})},
             "recipe": full_recipe,
             "data": full_data,
@@ -100,10 +101,15 @@ class Study:
             )
         return path
 
+    def _what(self, name: str) -> Rung:
+        """The rung of a name; else the model of timm."""
+        known = {rung.name: rung for rung in (*self.ladder.rungs, *self.ladder.side_rungs)}
+        return known[name] if name in known else self.ladder.reference(name)
+
     def _result(
         self, rung: str, seed: int, top1: float, config: Mapping[str, Any], group: str, own: str
     ) -> dict[str, Any]:
-        what = self.ladder.rung(rung)
+        what = self._what(rung)
         recipe, data = config["recipe"], config["data"]
         return {
             **{"format": 1, "ladder": self.ladder.name, "kind": self.ladder.kind, "rung": rung},

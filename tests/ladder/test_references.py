@@ -31,6 +31,8 @@ def test_in_a_sweep_references_are_further_runs_beside_the_rungs() -> None:
     names = ["gelu", "kernel_9", "test_resnet", "test_vit"]
     assert jobs == [(name, seed) for name in names for seed in (0, 1)]
     assert labels("rung=gelu,kernel_9", "reference=test_resnet,test_vit") == jobs
+    by_seed = runs_of(["seed=0,1", "rung=gelu,kernel_9", "reference=[test_resnet,test_vit]", *FEW[:2]])
+    assert [(run.rung.name, run.seed) for run in by_seed] == [(name, seed) for seed in (0, 1) for name in names]
     assert labels("rung=gelu", "reference=[test_resnet,test_resnet]") == labels("rung=gelu", "reference=test_resnet")
 
 
