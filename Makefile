@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs test test-slow lint format clean distclean
+.PHONY: help setup demo docs test test-slow test-slurm test-ray lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,16 @@ test: $(STAMP) ## all tests but the slow ones and those that need a cluster
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(STAMP) ## the tests of more than half a minute: runs and launchers killed over and over
 	@$(PYTEST) -m "slow and not slurm and not ray" $(ARGS)
+
+test-slurm: export OMP_NUM_THREADS = 1
+test-slurm: $(STAMP) ## the Slurm launcher on a real one-node Slurm; needs root: apt-get install slurm-wlm munge
+	@$(BIN)/python -c 'import submitit' 2>/dev/null || $(MAKE) --no-print-directory setup EXTRAS=slurm
+	@$(BIN)/python -m pytest -m slurm tests/slurm $(ARGS)
+
+test-ray: export OMP_NUM_THREADS = 1
+test-ray: $(STAMP) ## the Ray launcher on a real Ray on this machine
+	@$(BIN)/python -c 'import ray' 2>/dev/null || $(MAKE) --no-print-directory setup EXTRAS=ray
+	@$(BIN)/python -m pytest -m ray tests/ray $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check .
