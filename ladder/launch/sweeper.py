@@ -73,14 +73,16 @@ def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch
     given = [f"{key}={value}" for key, value in params.items()]
     parse = OverridesParser.create(config_loader=loader).parse_overrides
     overrides = parse([*given, *arguments])
-    names = [name for o in overrides if o.key_or_group == "reference" for name in _each(o)]
+    given_names = [_each(o) for o in overrides if o.key_or_group == "reference"]
+    names = given_names[-1] if given_names else []
     if not names:
         return BasicSweeper.split_arguments(overrides, batch_size)
-    rest = [o for o in overrides if o.key_or_group not in ("reference", *_NETWORKS)]
     rungs = [o for o in overrides if o.key_or_group != "reference"]
-    beside = BasicSweeper.split_arguments([*rest, *parse([f"reference={','.join(dict.fromkeys(names))}"])], None)[0]
+    rest = [o for o in rungs if o.key_or_group not in _NETWORKS]
+    place = min(i for i, o in enumerate(overrides) if o not in rest)
+    beside = [*rest[:place], *parse([f"reference={','.join(dict.fromkeys(names))}"]), *rest[place:]]
     jobs = BasicSweeper.split_arguments(rungs, None)[0] if len(rungs) > len(rest) else []
-    jobs = _merged(jobs, beside)
+    jobs = _merged(jobs, BasicSweeper.split_arguments(beside, None)[0])
     size = batch_size or len(jobs)
     return [jobs[i : i + size] for i in range(0, len(jobs), size)]
 

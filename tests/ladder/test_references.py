@@ -39,8 +39,11 @@ def test_in_a_sweep_references_are_further_runs_beside_the_rungs() -> None:
 def test_without_a_rung_a_sweep_is_of_the_references_alone() -> None:
     assert labels("reference=[test_resnet]") == [("test_resnet", 0), ("test_resnet", 1)]
     assert labels("steps=[gelu]", "reference=[test_resnet]") == [
-        *(("gelu", 0), ("gelu", 1), ("test_resnet", 0), ("test_resnet", 1)),
+        *(("gelu", 0), ("test_resnet", 0), ("gelu", 1), ("test_resnet", 1)),
     ]
+    assert labels("reference=[test_vit]", "reference=[test_resnet]") == labels(
+        "reference=test_resnet"
+    )  # the last counts
     assert labels("rung=gelu", "reference=null") == labels("rung=gelu", "reference=[]") == [("gelu", 0), ("gelu", 1)]
 
 
