@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs test test-slow test-slurm test-ray lint format clean distclean
+.PHONY: help setup demo docs docs-check notebooks test test-slow test-slurm test-ray lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,9 +66,15 @@ demo: $(STAMP) ## train every rung of a small ladder, then its table and its cha
 	@$(BIN)/python -m analysis.table runs/demo
 	@$(BIN)/python -m analysis.figures runs/demo --only roadmap
 
-docs: $(STAMP) ## draw the README's pictures again: of runs/demo (make demo) and of the published numbers
-	@$(BIN)/python -m analysis.figures runs/demo --only roadmap --formats png --out docs/demo
-	@$(BIN)/python -m analysis.figures --paper convnext_t --only roadmap --formats png --out docs/paper
+docs: $(STAMP) ## make the README's tables and pictures again: of runs/published/ and of the published numbers
+	@$(BIN)/python docs/build.py
+
+docs-check: $(STAMP) ## tell which of them are out of date
+	@$(BIN)/python docs/build.py --check
+
+notebooks: export OMP_NUM_THREADS = 1
+notebooks: $(STAMP) ## execute every notebook from clean (about 3 minutes)
+	@$(BIN)/python -m pytest -m slow tests/notebooks $(ARGS)
 
 # --- Working on it ----------------------------------------------------------------------------------------------
 

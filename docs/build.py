@@ -1,0 +1,123 @@
+"""Owns what the documents show of data: tables and pictures, made by the commands that stand beside them.
+
+    <!-- made by: python -m analysis.cost convnext_t --format md -->      what it prints stands from here ...
+    <!-- end -->                                                          ... to here
+    <!-- drawn by: python -m analysis.figures runs/published/demo --only roadmap --formats png --out docs/demo -->
+
+`python docs/build.py` makes them all again; with `--check` it changes nothing and fails where one is out of date.
+Commands read what the repository holds and nothing else. Tables are compared to the letter, pictures by what they
+show (`analysis.charts.style.fingerprint`): no two releases of matplotlib draw the same pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+PAGES = ("README.md", "CONTRIBUTING.md")
+MADE = re.compile(r"(<!-- made by: python -m (?P<command>[^\n]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.S)
+DRAWN = re.compile(r"<!-- drawn by: python -m (?P<command>analysis\.figures [^\n]+?) -->")
+
+
+def run(command: str) -> str:
+    """What `python -m COMMAND` prints. Raises UserError as it does."""
+    module, *args = shlex.split(command)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        importlib.import_module(module).main(args)
+    return output.getvalue()
+
+
+def with_tables(text: str) -> str:
+    """A page with what its commands print now."""
+
+    def made(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{run(found['command']).strip()}\n\n{found[4]}"
+
+    return MADE.sub(made, text)
+
+
+def stale_pictures(text: str) -> Iterator[str]:
+    """A line for each picture of a page that does not show what its command draws now."""
+    for found in DRAWN.finditer(text):
+        command = found["command"]
+        folder = Path(shlex.split(command)[shlex.split(command).index("--out") + 1])
+        with tempfile.TemporaryDirectory() as temporary:
+            run(f"{command} --out {shlex.quote(temporary)}")
+            for drawn in sorted(Path(temporary).iterdir()):
+                kept = folder / drawn.name
+                if not kept.is_file():
+                    yield f"{kept} is missing"
+                elif shown(kept) != shown(drawn):
+                    yield f"{kept} is not what `python -m {command}` draws"
+                if kept.as_posix() not in text.replace(found[0], ""):
+                    yield f"{kept} is drawn, but the page does not show it"
+
+
+def shown(picture: Path) -> str | None:
+    """The fingerprint in a PNG of `analysis.figures`; None where there is none."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        image.load()
+        found = getattr(image, "text", {}).get("Fingerprint")
+    return None if found is None else str(found)
+
+
+def build() -> list[str]:
+    """Make every table and picture again; the paths written."""
+    written = []
+    for name in PAGES:
+        before = (ROOT / name).read_text(encoding="utf-8")
+        after = with_tables(before)
+        if after != before:
+            (ROOT / name).write_text(after, encoding="utf-8")
+            written.append(name)
+        for found in DRAWN.finditer(after):
+            written += run(found["command"]).split()
+    return written
+
+
+def check() -> list[str]:
+    """A line for everything that is out of date."""
+    problems = []
+    for name in PAGES:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for found in MADE.finditer(text):
+            if found[0] != with_tables(found[0]):
+                problems.append(f"{name}: the table of `python -m {found['command']}` is not what it prints now")
+        problems += [f"{name}: {line}" for line in stale_pictures(text)]
+    return problems
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python docs/build.py", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, fail where something is out of date")
+    args = parser.parse_args()
+    os.chdir(ROOT)  # the commands' paths are those of the repository
+    if not args.check:
+        print("\n".join(build()) or "nothing to change")
+        return 0
+    problems = check()
+    for line in problems:
+        print(line, file=sys.stderr)
+    print("out of date: run make docs" if problems else "tables and pictures are current")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    from ladder.errors import run_cli
+
+    run_cli(main)
