@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.files import STUDY_HELP
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    out.add_argument("study", nargs="*", help="folder of runs, such as runs/demo; several are read as one study")
+    out.add_argument("study", nargs="*", help=STUDY_HELP)
     out.add_argument(
         "--paper", nargs="?", const="all", metavar="LADDER", help="published numbers: a ladder, convmixer; alone: all"
     )

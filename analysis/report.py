@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.files import STUDY_HELP
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    out.add_argument("study", nargs="+", help="folder of runs, such as runs/demo; several are read as one study")
+    out.add_argument("study", nargs="+", help=STUDY_HELP)
     out.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the study's folder")
     out.add_argument("--title", help="default: the names of the studies")
     out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a part for each value")

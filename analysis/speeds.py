@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.packed import find
 from ladder.errors import UserError, one_line, unknown
 
 # Peak of dense bf16 (fp16 on V100) matrix products, FLOP/s, from the makers' data sheets.
@@ -116,9 +117,11 @@ def from_study(folder: Path) -> list[Speed]:
     if not folder.is_dir():
         raise UserError(f"no study folder {folder}")
     found: dict[tuple[str, float, int, str, str], list[float]] = {}
-    for path in sorted(folder.glob("*/result.json")):
+    packed = find(folder)
+    sources: list[Any] = packed.rows()[0] if packed is not None else sorted(folder.glob("*/result.json"))
+    for read in sources:
         try:
-            r = json.loads(path.read_text())
+            r = read if isinstance(read, dict) else json.loads(read.read_text())
             key = (str(r["rung"]), float(r["macs"]), int(r["image_size"]), str(r["precision"]), str(r["device"]))
             found.setdefault(key, []).append(float(r["images_per_s"]))
         except (OSError, ValueError, KeyError, TypeError):

@@ -69,6 +69,8 @@ def read(study: Path) -> list[Row]:
         raise UserError(f"no study folder {study}: give one, such as runs/demo")
     if (study / "status.json").exists():
         raise UserError(f"{study} is one run, not a study: give its parent folder {study.parent}")
+    if (study / "results.csv").exists():
+        raise UserError(f"{study} is a packed study: nothing runs there; see python -m analysis.table {study}")
     try:
         with os.scandir(study) as entries:
             found = {e.name for e in entries if e.name[0] not in "._" and e.name not in OWN_FOLDERS and e.is_dir()}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.files import write_text
+from analysis.files import STUDY_HELP, write_text
 from ladder.errors import UserError, run_cli, unknown
 
 FORMATS = ("text", "md", "csv", "latex", "html", "json")
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    out.add_argument("study", nargs="*", help="folder of runs, such as runs/demo; several are read as one study")
+    out.add_argument("study", nargs="*", help=STUDY_HELP)
     out.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of --out says")
     out.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
     out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a table for each value")

@@ -151,3 +151,15 @@ def test_a_folder_of_packed_studies_is_no_study(make_study: Make, tmp_path: Path
     export(make_study("mine").chain(seeds=(0,), rungs=("resnet",)).root, tmp_path / "published" / "mine")
     with pytest.raises(UserError, match=r"is a folder of studies, not a study: give one, such as .*published/mine"):
         analysis.load(tmp_path / "published")
+
+
+def test_other_commands_know_a_packed_study(make_study: Make, tmp_path: Path) -> None:
+    from analysis.speeds import from_study
+    from analysis.status import read
+
+    study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "gelu"))
+    export(study.root, tmp_path / "mine")
+    ours, theirs = (from_study(folder) for folder in (study.root, tmp_path / "mine"))
+    assert [(s.name, s.train, s.macs) for s in ours] == [(s.name, s.train, s.macs) for s in theirs]
+    with pytest.raises(UserError, match="is a packed study: nothing runs there"):
+        read(tmp_path / "mine")
