@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ladder._timm_hook import when_timm_is_imported
 from ladder.errors import UserError
 from ladder.rungs import Ladder, Rung, list_ladders, load_ladder
-from ladder.spec import NetSpec
+from ladder.spec import IsotropicSpec, NetSpec
 
 if TYPE_CHECKING:
     from ladder.cost import Cost, measure_cost
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Cost",
+    "IsotropicSpec",
     "Ladder",
     "NetSpec",
     "Rung",
