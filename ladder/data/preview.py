@@ -97,10 +97,12 @@ def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
     seen = (images * std + mean).clamp(0, 1)
 
     rows = math.ceil(count / _PAIRS)
-    figure = Figure(figsize=(2.5 * _PAIRS, 1.4 * rows + 0.45), dpi=120)
-    figure.suptitle(f"{data.name}, recipe {recipe.name}, seed {seed}: data set | what the network sees", fontsize=10)
+    height = 1.4 * rows + 0.5  # inches; half a one for the title and the first captions
+    figure = Figure(figsize=(2.5 * _PAIRS, height), dpi=120)
+    title = f"{data.name}, recipe {recipe.name}, seed {seed}: data set | what the network sees"
+    figure.suptitle(title, fontsize=10, y=1 - 0.06 / height, va="top")
     grid = figure.add_gridspec(
-        rows, _PAIRS, left=0.01, right=0.99, bottom=0.01, top=1 - 0.4 / (1.4 * rows + 0.45), wspace=0.08, hspace=0.2
+        rows, _PAIRS, left=0.01, right=0.99, bottom=0.01, top=1 - 0.45 / height, wspace=0.08, hspace=0.2
     )
     for place in range(count):
         pair = grid[place // _PAIRS, place % _PAIRS].subgridspec(1, 2, wspace=0.03)
