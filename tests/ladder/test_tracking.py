@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,20 @@ def test_a_tracker_that_breaks_never_stops_the_run(tmp_path: Path, monkeypatch: 
     log = (run.dir.path / "train.log").read_text()
     assert "the service died" in log
     assert "training goes on" in log
+
+
+def test_wandbs_own_reader_finds_the_same(tmp_path: Path) -> None:
+    """`wandb leet inspect`, as the README shows it, on the folder that it names."""
+    run = run_of(tmp_path, "rung=gelu", "wandb.mode=offline")
+    assert train(run).state == "done"
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(run.dir.path / "wandb")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "No such command" in done.stderr:
+        pytest.skip("this release of W&B has no `wandb leet inspect`")
+    read = json.loads(done.stdout)
+    result = json.loads((run.dir.path / "result.json").read_text())
+    assert read["config"]["run"] == run.label and read["config"]["recipe"]["epochs"] == 2
+    assert read["summary"]["final/top1"] == result["final"]["top1"]
+    assert read["summary"]["epoch"] == 2
+    assert (read["name"], read["state"], read["exit_code"]) == ("gelu-s0", "finished", 0)
+    assert set(read["tags"]) == {"convnext_32", "gelu", "digits"}
