@@ -109,7 +109,7 @@ def _check_login() -> None:
     from ladder.tracking import has_login
 
     if not has_login():
-        raise UserError("not logged in to W&B: run `wandb login`, or publish with --mode offline")
+        raise UserError("not logged in to W&B, or no answer from it: run `wandb login`, or use --mode offline")
 
 
 def _draw(charts: Sequence[Chart], folder: Path) -> list[tuple[Chart, Path]]:
@@ -139,8 +139,8 @@ def _log(
     from ladder.tracking import quiet_settings
 
     study = str(runs["study"].iloc[0])
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with wandb.init(
             mode=tracked["mode"],
             project=tracked["project"],

@@ -280,11 +280,18 @@ def _reproduce(runs: pd.DataFrame, tables: Sequence[Table], launched: Sequence[s
     if lines:
         parts.append("<p>As the runs' configs read, every choice spelled out (a run that is done is skipped):</p>")
         parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
-    names = " ".join(f"runs/{name}" for name in runs["study"].drop_duplicates())
+    names = " ".join(dict.fromkeys(_named(Path(path).parent) for path in runs["path"]))
     parts.append(f"<p>This page: <code>python -m analysis.report {html.escape(names)}</code></p>")
     rows = [(name, ", ".join(values)) for name, values in versions_of(runs).items() if values]
     parts.append(page.plain_table(("what", "version"), rows))
     return "\n".join(parts)
+
+
+def _named(folder: Path) -> str:
+    """A study's folder as one would type it in a checkout."""
+    from analysis.packed import find
+
+    return f"runs/{'published/' if find(folder) else ''}{folder.name}"
 
 
 def _text(value: Any) -> str:

@@ -63,7 +63,7 @@ def test_online_without_login_is_told_before_anything_is_drawn(
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     study = make_study("mine").chain(seeds=(0,), rungs=("resnet",))
-    with pytest.raises(UserError, match="not logged in to W&B: run `wandb login`, or publish with --mode offline"):
+    with pytest.raises(UserError, match="not logged in to W&B, or no answer from it: run `wandb login`, or use --mode"):
         publish(study.root, mode="online")
 
 
