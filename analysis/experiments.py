@@ -1,0 +1,160 @@
+"""Owns the command `python -m analysis.experiments`: every study of `conf/experiment/`, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.plan import plan
+from analysis.speeds import PEAKS, UTILISATION, Speed, Speeds
+from ladder.errors import UserError, run_cli
+from ladder.paths import conf_dir
+from ladder.progress import duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PUBLISHED = Path("runs/published")
+EPILOG = """examples:
+  python -m analysis.experiments
+  python -m analysis.experiments --gpu a100 --format md
+
+Cost is measured where a study of that name, with all its runs done, lies in runs/published/. Elsewhere it is planned:
+from the speed of a published study of the same ladder, by MACs, or else from the GPU's data sheet.
+python -m analysis.plan experiment=NAME plans each of them better, from what was measured on your machine.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment. `macs` of all its runs; `cost` in words."""
+
+    name: str
+    what: str
+    runs: int
+    macs: float
+    disk_gb: float
+    cost: str
+    measured: bool
+
+
+def describe(name: str) -> str:
+    """The first sentence of an experiment's file."""
+    lines = (conf_dir() / "experiment" / f"{name}.yaml").read_text().splitlines()
+    words = " ".join(
+        line.removeprefix("#").strip() for line in lines if line.startswith("# ") and "@package" not in line
+    )
+    return re.split(r"(?<=[.;]) ", words, maxsplit=1)[0].rstrip(".;")
+
+
+def rows(gpu: str, published: Path = PUBLISHED) -> list[Row]:
+    """Every experiment, the cheapest first. Raises UserError for one that can't be."""
+    from ladder.launch.sweeper import runs_of
+
+    studies = _studies(published)
+    found = []
+    for path in (conf_dir() / "experiment").glob("*.yaml"):
+        name = path.stem
+        runs = runs_of([f"experiment={name}"])
+        own = studies.get(name)
+        done = None if own is None else own[own["run"].isin([run.label for run in runs])]
+        speeds, on = [], f"one {gpu.upper()}"
+        for study, frame in studies.items():
+            if set(frame["ladder"]) == {runs[0].ladder.name}:
+                speeds, on = _speeds(study, frame), frame["device"].iloc[0]
+        made = plan(runs, Speeds(speeds, gpu))
+        if measured := done is not None and len(done) == len(runs):
+            assert done is not None
+            cost = f"{duration(float(done['wall_s'].sum()))} on {done['device'].iloc[0]}, measured"
+        else:
+            cost = f"{_rounded(made.gpu_hours or 0.0)} h on {on}, planned"
+        found.append(Row(name, describe(name), made.runs, made.macs, made.disk_bytes / 1e9, cost, measured))
+    return sorted(found, key=lambda row: row.macs)
+
+
+def _studies(published: Path) -> dict[str, pd.DataFrame]:
+    """The done runs of each published study."""
+    from analysis.load import load
+
+    folders = sorted(path.parent for path in published.glob("*/study.json"))
+    frames = {folder.name: load(folder) for folder in folders}
+    return {name: frame[frame["state"] == "done"] for name, frame in frames.items() if (frame["state"] == "done").any()}
+
+
+def _speeds(study: str, frame: pd.DataFrame) -> list[Speed]:
+    """What its runs reached, by rung."""
+    keys = ["rung", "macs", "image_size", "precision"]
+    return [
+        Speed(str(rung), float(macs), int(size), float(part.median()), None, str(precision), study)
+        for (rung, macs, size, precision), part in frame.groupby(keys)["images_per_s"]
+    ]
+
+
+def _rounded(hours: float) -> str:
+    """Two digits: more would pretend to know more."""
+    return f"{float(f'{hours:.2g}'):,g}"
+
+
+def render(found: Sequence[Row], note: str, markdown: bool) -> str:
+    """The table that a person reads."""
+    head = ["experiment=", "what", "runs", "MACs", "disk", "cost, one run after another"]
+    cells = [[r.name, r.what, str(r.runs), _si(r.macs), f"{r.disk_gb:.1f} GB", r.cost] for r in found]
+    if markdown:
+        lines = ["| " + " | ".join(row) + " |" for row in (head, ["---", "---", "---:", "---:", "---:", "---"], *cells)]
+        return "\n".join([*lines, "", note])
+    widths = [max(len(row[i]) for row in (head, *cells)) for i in range(len(head))]
+    return "\n".join(
+        [
+            *("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *cells)),
+            "",
+            note,
+        ]
+    )
+
+
+def _si(number: float) -> str:
+    for unit, scale in (("E", 1e18), ("P", 1e15), ("T", 1e12)):
+        if number >= scale:
+            return f"{number / scale:,.3g} {unit}"
+    return f"{number / 1e9:,.3g} G"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(
+        prog="python -m analysis.experiments",
+        description="Every study of conf/experiment/: what it trains, and what that costs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    out.add_argument("--gpu", default="h100", metavar="NAME", help=f"plan for this one: {', '.join(PEAKS)}")
+    out.add_argument("--format", choices=("text", "md", "json"), default="text")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table. Raises UserError on a user's mistake."""
+    args = parser().parse_args(argv)
+    found = rows(args.gpu)
+    if not found:
+        raise UserError(f"no experiments in {conf_dir() / 'experiment'}")
+    if args.format == "json":
+        content: list[dict[str, Any]] = [asdict(row) for row in found]
+        print(json.dumps(content, indent=1))
+        return 0
+    note = (
+        "planned: from the speed of a published study of that ladder, by MACs; without one guessed from the"
+        f" {args.gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `python -m analysis.plan experiment=NAME`"
+        " does better, from what was measured on your machine."
+    )
+    print(render(found, note, args.format == "md"))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
