@@ -234,6 +234,16 @@ def test_every_convolution_has_a_bias() -> None:
     assert len(convolutions) == 4 and all(c.bias is not None for c in convolutions)
 
 
+@pytest.mark.parametrize("rung", [0, 10])
+def test_a_network_is_one_graph_for_the_compiler(rung: int) -> None:
+    model = build_model("isotropic_to_convmixer_32", rung, width=8, depth=2, drop_path=0.1).train()
+    images = torch.randn(2, 3, 8, 8)
+    torch.manual_seed(0)
+    expected = model(images)
+    torch.manual_seed(0)
+    assert torch.allclose(torch.compile(model, backend="eager", fullgraph=True)(images), expected, atol=1e-6)
+
+
 def test_batch_statistics_do_not_depend_on_checkpointing() -> None:
     images, outcomes = torch.randn(4, 3, 8, 8), []
     for checkpointing in (False, True):

@@ -104,6 +104,7 @@ def test_logits_of_a_convmixer_are_those_of_timm(name: str, rung: str, size: int
     assert_same_logits(theirs, ours, size)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # timm's own
 @pytest.mark.parametrize(
     ("ladder", "rung", "shape"),
     [

@@ -11,7 +11,9 @@ from ladder.paths import conf_dir
 # study: runs, ladder, data, seeds
 STUDIES = {
     "demo": (39, "convnext_32", "digits", 3),
-    "cifar10": (39, "convnext_32", "cifar10", 3),
+    "cifar10": (48, "convnext_32", "cifar10", 3),
+    "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
+    "convmixer_cifar10": (45, "convmixer_cifar10", "cifar10", 3),
     "fashion_mnist": (39, "convnext_32", "fashion_mnist", 3),
     "paper_t": (39, "convnext_t", "imagenet", 3),
     "paper_b": (13, "convnext_b", "imagenet", 1),
