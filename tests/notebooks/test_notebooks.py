@@ -28,7 +28,7 @@ def test_notebooks_are_stored_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
 def test_notebooks_run_from_clean(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nbclient import NotebookClient
@@ -36,7 +36,7 @@ def test_notebooks_run_from_clean(path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     monkeypatch.delenv("STUDY", raising=False)
     book = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(book, timeout=240, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(book, timeout=600, resources={"metadata": {"path": str(FOLDER)}}).execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
     assert sum(_is_picture(output) for output in outputs) >= PICTURES[path.stem]
     told = "".join(str(output.get("text", "")) for output in outputs if output["output_type"] == "stream")
