@@ -59,10 +59,13 @@ class Run:
         return replace(self, seed=seed, config=config, identity=identity, config_hash=stable_hash(identity))
 
 
-def resolve(cfg: DictConfig) -> Run:
-    """Validate a composed config. Raises UserError naming the first thing that is wrong."""
+def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
+    """Validate a composed config. Raises UserError naming the first thing that is wrong.
+
+    `ladder` is `cfg.ladder`, where the caller has made one of it before.
+    """
     _check_root(cfg)
-    ladder = Ladder.from_mapping(_plain(cfg.ladder))
+    ladder = ladder or Ladder.from_mapping(_plain(cfg.ladder))
     rung = _pick(ladder, cfg)
     overrides = {k: _plain(v) for k, v in cfg.spec.items_ex(resolve=False) if not OmegaConf.is_missing(cfg.spec, k)}
     fields = spec_class(ladder.network).field_names()

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from ladder.resolve import Run, resolve
+from ladder.rungs import Ladder
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Composer:
         _, self._repository = loader._parse_overrides_and_create_caching_repo(master.hydra.job.config_name, hydra)
         self._parsed: dict[str, tuple[Override, bool]] = {}
         self._bases: dict[tuple[str, ...], _Base] = {}
+        self._ladders: dict[tuple[str, ...], Ladder] = {}  # by overrides of groups
+        self._last: tuple[Any, DictConfig] | None = None  # the keys that a config was made with, and the config
         self._runs: dict[tuple[str, ...], Run] = {}
 
     def run(self, overrides: Sequence[str]) -> Run:
@@ -60,14 +63,36 @@ class Composer:
         if base.reads_hydra:
             return self._compose(overrides)
         config = copy.deepcopy(base.config)
-        touched = any(o.key_or_group.partition(".")[0] == "ladder" for o in values)
-        with flag_override(config, ["no_deepcopy_set_nodes", "struct"], [not touched, False]):
+        with flag_override(config, ["no_deepcopy_set_nodes", "struct"], [not _touch_ladder(values), False]):
             config.ladder = base.ladder
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
 
     def _resolve(self, overrides: tuple[str, ...]) -> Run:
-        return resolve(self.config(overrides))
+        groups, values = self._split(overrides)
+        config = self._like_the_last(groups, values, overrides)
+        if _touch_ladder(values) or self._base(groups).reads_hydra:
+            return resolve(config)
+        run = resolve(config, self._ladders.get(groups))
+        self._ladders[groups] = run.ladder
+        return run
+
+    def _like_the_last(self, groups: tuple[str, ...], values: list[Override], overrides: tuple[str, ...]) -> DictConfig:
+        """The config of a job; where it sets the same keys as the one before, that one's with these set anew.
+
+        Copying a config is most of the time that it takes. What is returned is good until the next call.
+        """
+        simple = all(o.type is OverrideType.CHANGE and _is_plain(o.value()) for o in values)
+        keys = (groups, tuple(o.key_or_group for o in values))
+        last, self._last = self._last, None  # none, should this fail half way
+        if simple and last is not None and last[0] == keys:
+            config = last[1]
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        else:
+            config = self.config(overrides)
+        if simple and not self._base(groups).reads_hydra:
+            self._last = keys, config
+        return config
 
     def _seed(self, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]] | None:
         """The seed of a job and its other overrides; None where the seed is not one plain number."""
@@ -108,3 +133,12 @@ class Composer:
         with open_dict(config):
             del config["hydra"]
         return config
+
+
+def _touch_ladder(values: Sequence[Override]) -> bool:
+    return any(o.key_or_group.partition(".")[0] == "ladder" for o in values)
+
+
+def _is_plain(value: Any) -> bool:
+    """A value that stands for itself and replaces all that its key held before."""
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and "${" not in value)

@@ -108,3 +108,18 @@ def test_a_grid_costs_one_composition_for_each_choice_of_groups(loader: Any) -> 
     }
     assert len(runs) == 2 * 13 * 20
     assert composer.full_compositions == 2
+
+
+def test_a_job_has_nothing_of_the_one_before(loader: Any) -> None:
+    composer = Composer(loader, master())
+    jobs = [
+        *(("rung=gelu", f"recipe.epochs={value}") for value in ("3", "x", "null", "4")),
+        *(("rung=gelu", f"data.root={value}") for value in ("here", "null", "${runs_dir}", "there")),
+        *(("rung=gelu", f"ladder.title={value}") for value in ("one", "null", "two")),
+        *(("rung=99",), ("rung=3",), ("rung=[gelu]",), ("rung=null",), ()),
+        *(("steps=null", "rung=gelu"), ("steps=[gelu]", "rung=null"), ("steps=null", "rung=3")),
+        *(("recipe={epochs: 3}",), ("recipe=cifar",), ("recipe.epochs=5",), ("~recipe.lr",), ("recipe.lr=1",)),
+    ]
+    for job in jobs:
+        alone = Composer(loader, master())
+        assert outcome(lambda job=job: composer.run(job)) == outcome(lambda job=job, alone=alone: alone.run(job)), job
