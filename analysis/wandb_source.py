@@ -13,7 +13,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from ladder.rundir import FORMAT, METRICS, write_atomic
 
 SCHEME = "wandb://"
 TIMEOUT = 20  # seconds for an answer of the server
+LAYOUT = 1  # of what is kept; another one is fetched again
 MARK = ".wandb.json"  # in a run's folder: which W&B run it is of, and as of when
 JOB = "train"  # the job type of W&B runs that are runs of ours
 OURS = ("summary",)  # job types of what analysis.publish adds
@@ -111,10 +113,10 @@ def _lay_down(folder: Path, runs: Mapping[str, Record], on_skip: Callable[[str],
         for old in folder.iterdir():
             if old.name not in runs and (old / MARK).exists():
                 shutil.rmtree(old)  # deleted in W&B
-        for label, record in runs.items():
-            mark = json.dumps({"id": record.id, "state": record.state, "heartbeat": record.heartbeat})
-            path = folder / label
-            if record.state == "finished" and _text(path / MARK) == mark:
+        for label, record in _shown(runs.items(), f"reading {folder.name} from W&B"):
+            known = {"layout": LAYOUT, "id": record.id, "state": record.state, "heartbeat": record.heartbeat}
+            mark, path = json.dumps(known), folder / label
+            if record.state == "finished" and _text(path / MARK) == mark and (path / "result.json").is_file():
                 continue
             try:
                 files = run_files(record)
@@ -130,6 +132,16 @@ def _lay_down(folder: Path, runs: Mapping[str, Record], on_skip: Callable[[str],
         raise UserError(
             f"can't keep W&B's runs in {folder}: {error.strerror}; set XDG_CACHE_HOME to a writable folder"
         ) from None
+
+
+def _shown(runs: Collection[tuple[str, Record]], what: str) -> Iterable[tuple[str, Record]]:
+    """The runs, with a bar at a terminal: a request or two for each takes a second."""
+    if len(runs) < 10 or not sys.stderr.isatty():
+        return runs
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(runs, what, console=Console(stderr=True), transient=True)
 
 
 def _text(path: Path) -> str | None:

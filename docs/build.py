@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 PAGES = ("README.md", "CONTRIBUTING.md")
 MADE = re.compile(r"(<!-- made by: python -m (?P<command>[^\n]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.S)
-DRAWN = re.compile(r"<!-- drawn by: python -m (?P<command>analysis\.figures [^\n]+?) -->")
+DRAWN = re.compile(r"<!-- drawn by: python -m (?P<command>analysis\.figures [^\n]*?--out [^\n]+?) -->")
 
 
 def run(command: str) -> str:
@@ -94,6 +94,9 @@ def check() -> list[str]:
     problems = []
     for name in PAGES:
         text = (ROOT / name).read_text(encoding="utf-8")
+        for word, pattern in (("made by:", MADE), ("drawn by:", DRAWN)):
+            if text.count(f"<!-- {word}") != len(pattern.findall(text)):
+                problems.append(f"{name}: a `{word}` comment is not written as docs/build.py wants it")
         for found in MADE.finditer(text):
             if found[0] != with_tables(found[0]):
                 problems.append(f"{name}: the table of `python -m {found['command']}` is not what it prints now")

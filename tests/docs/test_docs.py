@@ -52,6 +52,12 @@ def test_what_is_out_of_date_is_told_and_made_again(build: ModuleType, copy: Pat
     assert build.build() == ["pictures/roadmap.png"] and copy.read_text() == text
 
 
+def test_a_comment_that_nothing_reads_is_told(build: ModuleType, copy: Path) -> None:
+    build.build()
+    copy.write_text(copy.read_text().replace("<!-- end -->", "").replace("--out pictures", ""))
+    assert [line.split(" comment")[0] for line in build.check()] == ["page.md: a `made by:`", "page.md: a `drawn by:`"]
+
+
 def test_a_changed_number_or_word_makes_a_picture_stale(
     build: ModuleType, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
