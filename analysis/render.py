@@ -30,10 +30,11 @@ CSV_COLUMNS = (
 
 def text(tables: Sequence[Table]) -> str:
     """Columns of plain text, for a terminal."""
-    return "\n\n".join(_text(grid(table)) for table in tables)
+    return "\n\n".join(text_grid(grid(table)) for table in tables)
 
 
-def _text(g: Grid) -> str:
+def text_grid(g: Grid) -> str:
+    """One table for a terminal."""
     head = [("paper: " if c.paper else "") + c.heading for c in g.columns]
 
     def row(cells: Sequence[str]) -> str:
@@ -60,10 +61,12 @@ def _text(g: Grid) -> str:
 
 def markdown(tables: Sequence[Table]) -> str:
     """GitHub's pipe tables."""
-    return "\n\n".join(_markdown(grid(table, titles=True)) for table in tables)
+    return "\n\n".join(markdown_grid(grid(table, titles=True)) for table in tables)
 
 
-def _markdown(g: Grid) -> str:
+def markdown_grid(g: Grid) -> str:
+    """One table as Markdown."""
+
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(c.strip().replace("|", "\\|").replace("~", "\\~") for c in cells) + " |"
 

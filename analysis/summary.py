@@ -201,14 +201,17 @@ def _row(entry: Entry, runs: pd.DataFrame | None, values: Mapping[str, Mapping[i
 
 def _with_paper_change(row: Row, table: Table) -> Row:
     """The row with the change that the paper's own numbers make, judged by its std over seeds where it gives one."""
-    before, after = table.row(row.parent), row.paper
-    if before is None or before.paper is None or after is None or before.paper.top1 is None or after.top1 is None:
+    parent = table.row(row.parent)
+    before, after = (paper_summary(r.paper) if r is not None and r.paper else None for r in (parent, row))
+    if before is None or after is None:
         return row
-    return Row(**{**row.__dict__, "paper_change": welch(_summary(before.paper), _summary(after))})
+    return Row(**{**row.__dict__, "paper_change": welch(before, after)})
 
 
-def _summary(paper: PaperRow) -> Summary:
-    assert paper.top1 is not None
+def paper_summary(paper: PaperRow) -> Summary | None:
+    """A published top-1 and its std; None where it gives none."""
+    if paper.top1 is None:
+        return None
     return Summary(
         paper.top1, float("nan") if paper.std is None else paper.std, 1 if paper.std is None else PAPER_SEEDS
     )

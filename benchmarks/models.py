@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import timm
@@ -21,7 +22,11 @@ from ladder.distributed import pick_device
 from ladder.errors import run_cli
 from ladder.zoo import build_model
 
-PAIRS = {"resnet50": "resnet50", "separate_downsampling": "convnext_tiny"}  # rung of convnext_t, timm's name
+PAIRS = {  # timm's name: ladder, rung
+    "resnet50": ("convnext_t", "resnet50"),
+    "convnext_tiny": ("convnext_t", "separate_downsampling"),
+    "convmixer_768_32": ("convmixer_imagenet", "convmixer_768_32"),
+}
 
 
 def compare(config: BenchConfig) -> pd.DataFrame:
@@ -32,10 +37,10 @@ def compare(config: BenchConfig) -> pd.DataFrame:
     size, rows = config.image_size or 128, []
     for channels_last in (False, True):
         layout = replace(config, channels_last=channels_last, modes=["train"])
-        for rung, name in PAIRS.items():
+        for name, place in PAIRS.items():
             entries = [
-                set_up("ours", lambda rung=rung: build_model("convnext_t", rung), size, layout, device),
-                set_up("timm", lambda name=name: timm.create_model(name), size, layout, device),
+                set_up("ours", partial(build_model, *place), size, layout, device),
+                set_up("timm", partial(timm.create_model, name), size, layout, device),
             ]
             assert (entries[0].params, entries[0].macs) == (entries[1].params, entries[1].macs)
             measure(entries, layout, device, lambda text: None)

@@ -1,0 +1,243 @@
+"""Owns the command `python -m analysis.agreement`: do a study's steps gain what they gained elsewhere?
+
+Elsewhere is the paper's table, or another study: a small one may be asked how well it foretells a large one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.cells import Column, Grid, Line, change_text
+from analysis.files import STUDY_HELP, write_text
+from analysis.stats import Change, Summary
+from ladder.errors import UserError, run_cli
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from analysis.summary import Row, Table
+
+EPILOG = """examples:
+  python -m analysis.agreement runs/cifar10 convnext_t          beside the paper's roadmap
+  python -m analysis.agreement runs/cifar10 runs/fashion_mnist  beside another study
+
+Steps are matched by name. A step helps or hurts where the 95% interval of its change leaves 0 out; else it is within
+seed noise. Kendall's tau (-1 to 1) is the agreement in the order of the gains of the main steps; its interval is over
+seed noise: both sides' means drawn again 2,000 times from normal distributions with the standard errors seen.
+"""
+DRAWS = 2000
+VERDICTS = ("helps", "hurts", "noise", "unknown")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step on both sides: its change of top-1 in points."""
+
+    rung: str
+    title: str
+    kind: str  # main | side
+    ours: Change
+    theirs: Change
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two walks over the same steps agree. `tau` None: fewer than three main steps in common."""
+
+    title: str
+    sides: tuple[str, str]
+    steps: tuple[Step, ...]
+    tau: float | None
+    low: float | None  # 95% interval over seed noise; None where a side gives no std
+    high: float | None
+    p: float | None  # two-sided, of no association
+
+
+def verdict(change: Change) -> str:
+    """What an interval says: helps, hurts, noise; unknown without one."""
+    if change.within_noise is None:
+        return "unknown"
+    return "noise" if change.within_noise else "helps" if change.delta > 0 else "hurts"
+
+
+def compare(ours: Table, theirs: Table, sides: tuple[str, str]) -> Agreement:
+    """The steps that both tables have. `theirs` may be published numbers alone. Raises UserError for fewer than two."""
+    steps = []
+    for row in ours.rows:
+        other = theirs.row(row.rung)
+        if row.change is None or other is None or row.kind not in ("main", "side"):
+            continue
+        change = other.change if theirs.has_runs else other.paper_change
+        if change is not None:
+            steps.append(Step(row.rung, row.title, row.kind, row.change, change))
+    if len(steps) < 2:
+        raise UserError(f"{sides[0]} and {sides[1]} have {len(steps)} finished steps in common: at least 2 are needed")
+    main = [step.rung for step in steps if step.kind == "main"]
+    tau = low = high = p = None
+    if len(main) > 2:
+        from scipy.stats import kendalltau
+
+        gains = [[getattr(s, side).delta for s in steps if s.kind == "main"] for side in ("ours", "theirs")]
+        found = kendalltau(*gains)
+        if not math.isnan(found.statistic):  # all gains equal on a side: no order
+            tau, p = float(found.statistic), float(found.pvalue)
+            low, high = _interval(_drawn(ours, main, 0), _drawn(theirs, main, 1))
+    return Agreement(f"{ours.title}: {sides[0]} beside {sides[1]}", sides, tuple(steps), tau, low, high, p)
+
+
+def _drawn(table: Table, rungs: Sequence[str], seed: int) -> NDArray[np.float64] | None:
+    """Gains of `rungs` under seed noise, (DRAWS, rungs); None where the spread over seeds is not known.
+
+    The std is pooled over rungs: of three seeds alone it would be off by a factor of two.
+    """
+    import numpy as np
+
+    from analysis.summary import paper_summary
+
+    found: dict[str, Summary] = {}
+    for row in table.rows:
+        published = paper_summary(row.paper) if row.paper else None
+        summary = row.top1 if table.has_runs else published
+        if summary is not None:
+            found[row.rung] = summary
+    spread = [(s.n - 1, s.std**2) for s in found.values() if s.n > 1]
+    if not spread:
+        return None
+    variance = sum(n * v for n, v in spread) / sum(n for n, _ in spread)
+    random = np.random.default_rng(seed)
+    means = {
+        rung: random.normal(summary.mean, math.sqrt(variance / summary.n), DRAWS) for rung, summary in found.items()
+    }
+    parents: Mapping[str, Row] = {row.rung: row for row in table.rows}
+    return np.stack([means[rung] - means[str(parents[rung].parent)] for rung in rungs], axis=1)
+
+
+def _interval(
+    ours: NDArray[np.float64] | None, theirs: NDArray[np.float64] | None
+) -> tuple[float, float] | tuple[None, None]:
+    if ours is None or theirs is None:
+        return None, None
+    import numpy as np
+    from scipy.stats import kendalltau
+
+    taus = [kendalltau(a, b).statistic for a, b in zip(ours, theirs, strict=True)]
+    low, high = np.nanquantile(taus, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def grid(agreement: Agreement) -> Grid:
+    """The agreement as a table."""
+    here, there = agreement.sides
+    columns = [Column("step", left=True), Column(f"{here} ±95%"), Column("", left=True)]
+    columns += [Column(f"{there} ±95%"), Column("", left=True)]
+    lines = [
+        Line(
+            (
+                f"└ {s.title}" if s.kind == "side" else s.title,
+                *(change_text(s.ours).removesuffix(" ~"), verdict(s.ours)),
+                *(change_text(s.theirs).removesuffix(" ~"), verdict(s.theirs)),
+            ),
+            s.kind,
+        )
+        for s in agreement.steps
+    ]
+    return Grid(agreement.title, "change of top-1 in points", tuple(columns), tuple(lines), tuple(notes(agreement)))
+
+
+def notes(agreement: Agreement) -> list[str]:
+    """What the numbers come to, in words."""
+    here, there = agreement.sides
+    pairs = Counter((verdict(s.ours), verdict(s.theirs)) for s in agreement.steps)
+    clear = [s for s in agreement.steps if {verdict(s.ours), verdict(s.theirs)} <= {"helps", "hurts"}]
+    same = sum(verdict(s.ours) == verdict(s.theirs) for s in clear)
+    out = [f"clear of seed noise on both sides: {len(clear)} of {len(agreement.steps)} steps, {same} of one sign"]
+    for side, index in ((here, 0), (there, 1)):
+        counts = Counter({v: sum(n for pair, n in pairs.items() if pair[index] == v) for v in VERDICTS})
+        out.append(f"{side}: " + ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v]))
+    main = sum(s.kind == "main" for s in agreement.steps)
+    if agreement.tau is None:
+        out.append("no rank agreement: fewer than three main steps, or all gains equal")
+    else:
+        over = f", 95% over seed noise {agreement.low:.2f} to {agreement.high:.2f}" if agreement.low is not None else ""
+        out.append(
+            f"rank agreement of the gains of {main} main steps: Kendall's tau {agreement.tau:.2f}{over};"
+            f" p = {agreement.p:.2f} of no association"
+        )
+    return out
+
+
+def table_of(source: str, where: Mapping[str, str]) -> Table:
+    """The one table of a study, or the published one of a ladder. Raises UserError for several tables, or none."""
+    from analysis.load import load
+    from analysis.summary import paper_table, summarise
+    from ladder.rungs import list_ladders, load_ladder
+
+    if source in list_ladders():
+        return paper_table(load_ladder(source))
+    tables = summarise(load(source), where=where)
+    if len(tables) > 1:
+        names = ", ".join(f"{table.ladder} on {table.data}" for table in tables)
+        raise UserError(f"{source} holds several tables ({names}): keep one with --where KEY=VALUE")
+    return tables[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print or write the comparison. Raises UserError on a user's mistake."""
+    from analysis.render import markdown_grid, text_grid
+    from analysis.table import emit, pairs
+
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.agreement",
+        description="Do a study's steps gain what they gained in the paper, or in another study?",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("study", help=STUDY_HELP.partition(";")[0])
+    parser.add_argument("other", help="a ladder with published numbers, or another study")
+    parser.add_argument("--format", choices=("text", "md", "json"), default="text")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
+    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    args = parser.parse_args(argv)
+    ours = table_of(args.study, pairs(args.where))
+    if not ours.has_runs:
+        raise UserError(f"{args.study} is a ladder: give a study first, such as runs/demo")
+    theirs = table_of(args.other, {})
+    names = [f"paper ({t.ladder})" if not t.has_runs else str(t.data) for t in (ours, theirs)]
+    if names[0] == names[1]:
+        names = [Path(args.study).name, Path(args.other).name]
+    found = compare(ours, theirs, (names[0], names[1]))
+    if args.format == "json":
+        content = json.dumps(_plain(found), indent=1)
+    else:
+        content = {"text": text_grid, "md": markdown_grid}[args.format](grid(found))
+    if args.out:
+        write_text(args.out, content + "\n")
+        print(args.out)
+    else:
+        emit(content)
+    return 0
+
+
+def _plain(found: Agreement) -> dict[str, object]:
+    def clean(change: Change) -> dict[str, object]:
+        known = not math.isnan(change.half)
+        ends = {"low": change.low if known else None, "high": change.high if known else None}
+        return {"change": change.delta, **ends, "verdict": verdict(change)}
+
+    steps = [
+        {"rung": s.rung, "title": s.title, "kind": s.kind, "ours": clean(s.ours), "theirs": clean(s.theirs)}
+        for s in found.steps
+    ]
+    return {**asdict(found), "steps": steps}
+
+
+if __name__ == "__main__":
+    run_cli(main)

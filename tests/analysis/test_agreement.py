@@ -1,0 +1,90 @@
+"""Owns the checks of the comparison of two walks over the same steps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from analysis import agreement
+from ladder.errors import UserError
+
+RUNGS = ("resnet", "stage_ratio", "patchify_stem", "depthwise_conv", "increase_width")
+
+
+Walk = Callable[..., str]
+
+
+@pytest.fixture
+def walk(make_study: Callable[..., Any]) -> Walk:
+    """A function that writes a study of the first rungs: its top-1 rises by `gains`, `noise` is between seeds."""
+
+    def write(name: str, gains: tuple[float, ...], noise: float = 0.01) -> str:
+        made, top1 = make_study(name), 50.0
+        for index, rung in enumerate(RUNGS[: len(gains) + 1]):
+            top1 += gains[index - 1] if index else 0
+            for seed in range(3):
+                made.run(rung, seed, top1 + noise * ((seed + index) % 3))
+        return str(made.root)
+
+    return write
+
+
+def told(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
+    assert agreement.main([*args, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_same_order_of_gains_is_full_agreement(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = walk("one", (1, -2, 3, 4)), walk("two", (2, -1, 5, 9))
+    found = told(capsys, one, two)
+    assert found["tau"] == pytest.approx(1)
+    assert (found["low"], found["high"]) == pytest.approx((1, 1))
+    assert [s["ours"]["verdict"] for s in found["steps"]] == ["helps", "hurts", "helps", "helps"]
+    turned = walk("turned", (-1, 2, -3, -4))
+    assert told(capsys, one, turned)["tau"] == pytest.approx(-1)
+
+
+def test_noise_widens_the_interval(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    one, loud = walk("one", (1, -2, 3, 4)), walk("loud", (1, -2, 3, 4), noise=5)
+    found = told(capsys, one, loud)
+    assert found["low"] < 0.5
+    assert {s["theirs"]["verdict"] for s in found["steps"]} == {"noise"}
+
+
+def test_a_study_beside_the_paper(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    one = walk("one", (1, -2, 3, 4))
+    found = told(capsys, one, "convnext_t")
+    assert [s["rung"] for s in found["steps"]] == list(RUNGS[1:])
+    by_rung = {s["rung"]: s["theirs"] for s in found["steps"]}
+    assert by_rung["depthwise_conv"]["change"] == pytest.approx(-1.23)
+    assert by_rung["depthwise_conv"]["verdict"] == "hurts"
+    assert agreement.main([one, "convnext_t"]) == 0
+    text = capsys.readouterr().out
+    assert "Kendall's tau" in text
+    assert "nan" not in text
+
+
+def test_without_a_spread_there_is_no_interval(
+    make_study: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_study("single")
+    for index, rung in enumerate(RUNGS):
+        made.run(rung, 0, 50.0 + index**2)
+    found = told(capsys, str(made.root), "convnext_t")
+    assert found["low"] is None
+    assert not math.isnan(found["tau"])
+    assert {s["ours"]["verdict"] for s in found["steps"]} == {"unknown"}
+
+
+def test_mistakes(walk: Walk, make_study: Callable[..., Any]) -> None:
+    one = walk("one", (1, 2))
+    with pytest.raises(UserError, match="is a ladder: give a study first"):
+        agreement.main(["convnext_t", one])
+    lonely = make_study("lonely")
+    lonely.run("gelu", 0, 50.0)
+    with pytest.raises(UserError, match="0 finished steps in common"):
+        agreement.main([one, str(lonely.root)])
