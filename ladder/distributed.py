@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,12 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(values)
         return values
+
+    def share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every rank rank 0's values, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
         """Every rank's `values`, stacked along a new first dimension."""

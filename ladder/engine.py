@@ -390,8 +390,12 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Mean loss, top-1 and top-5 (percent) over the whole evaluation split, each image once on one rank."""
+        """Mean loss, top-1 and top-5 (percent) over the whole evaluation split, each image once on one rank.
+
+        All ranks evaluate the network that is saved: rank 0's. Each has running statistics of its own batches.
+        """
         model.eval()
+        self.ranks.share(model.buffers())
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         beat = time.monotonic()
         for images, labels in self.data.eval_batches():

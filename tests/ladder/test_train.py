@@ -53,19 +53,38 @@ def test_a_run_leaves_the_folder_of_the_contract(done) -> None:
     assert (status.state, status.epoch, status.error) == ("done", 2, None)
 
 
-def test_the_exported_network_gives_the_reported_accuracy(done) -> None:
+def measured(model: torch.nn.Module, run) -> tuple[float, float]:
+    """Top-1 in percent and mean loss, by one process."""
     from ladder.data import open_data
 
-    model = ladder.load_model(done.dir.path)
-    data = open_data(done.data, done.recipe, seed=0, micro_batch=64, device=torch.device("cpu"))
-    right = total = 0
+    data = open_data(run.data, run.recipe, seed=0, micro_batch=64, device=torch.device("cpu"))
+    right = total = loss = 0.0
     with torch.no_grad():
         for images, labels in data.eval_batches():
-            right += int((model(images).argmax(1) == labels).sum())
+            logits = model(images)
+            right += int((logits.argmax(1) == labels).sum())
+            loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
             total += len(labels)
+    assert total == json.loads((run.dir.path / "result.json").read_text())["eval_size"]
+    return 100 * right / total, loss / total
+
+
+def test_the_exported_network_gives_the_reported_accuracy(done) -> None:
     result = json.loads((done.dir.path / "result.json").read_text())
-    assert total == result["eval_size"]
-    assert 100 * right / total == pytest.approx(result["final"]["top1"], abs=1e-9)
+    top1, loss = measured(ladder.load_model(done.dir.path), done)
+    assert top1 == pytest.approx(result["final"]["top1"], abs=1e-9)
+    assert loss == pytest.approx(result["final"]["eval_loss"], rel=1e-5)
+
+
+def test_several_ranks_report_what_the_saved_networks_give(tmp_path: Path) -> None:
+    # each rank has BatchNorm statistics of its own batches; those of rank 0 are saved
+    run = run_of(tmp_path, "rung=8", "recipe.ema_decay=0.9")
+    assert wait(start(run, tmp_path, 2)) == [0, 0]
+    final = json.loads((run.dir.path / "result.json").read_text())["final"]
+    model = ladder.load_model(run.dir.path)
+    assert measured(model, run)[1] == pytest.approx(final["eval_loss"], rel=1e-5)
+    model.load_state_dict(final_state(run)["ema"])
+    assert measured(model, run)[0] == pytest.approx(final["ema_top1"], abs=1e-9)
 
 
 def test_a_done_run_is_skipped_untouched(done) -> None:
