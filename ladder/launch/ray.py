@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +88,7 @@ class Tasks:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        _check_address(address)
         self._ray, self._preload = ray, tuple(preload)
         self._sent: dict[Any, Run] = {}
         self._stops = 0
@@ -192,6 +195,16 @@ def _output_to(path: Path) -> Iterator[None]:
         for saved, number in zip(before, (1, 2), strict=True):
             os.dup2(saved, number)
             os.close(saved)
+
+
+def _check_address(address: str | None) -> None:
+    """Raise UserError where nobody listens at HOST:PORT: Ray itself would try for five minutes."""
+    if found := re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+|\[.+\]):(?P<port>\d{1,5})", address or ""):
+        try:
+            with socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=10):
+                pass
+        except (OSError, OverflowError) as error:
+            raise UserError(f"hydra/launcher=ray, address={address}: no Ray there: {one_line(error)}") from None
 
 
 @contextlib.contextmanager
