@@ -40,6 +40,7 @@ def test_the_cifar10_ladder_quotes_the_csv_and_nothing_else() -> None:
         "pointwise_residual": table["add residual around pointwise conv"],
         "no_randaugment": table["no RandAugment"],
         "no_random_scaling": table["no random scaling"],
+        "convmixer_128_4": table["ConvMixer-128/4"],
     }
     deltas = {
         r["setting"]: float(r["delta_vs_baseline"])

@@ -38,6 +38,13 @@ def test_macs_are_the_papers(ladder: str, name: str) -> None:
         assert round(gmacs, 2) == rung.paper.gflops
 
 
+def test_the_smallest_published_convmixer_has_the_parameters_that_it_was_inferred_from() -> None:
+    rung = load_ladder("convmixer_cifar10").rung("convmixer_128_4")
+    with torch.device("meta"):
+        params = measure_cost(build_net(rung.spec, num_classes=10), 32).params
+    assert rung.paper.params_M == round(params / 1e6, 3) == 0.103
+
+
 def test_all_thirty_two_rows_of_the_paper_are_compared() -> None:
     assert len(ROWS) == 32
 

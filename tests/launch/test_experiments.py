@@ -13,7 +13,7 @@ STUDIES = {
     "demo": (39, "convnext_32", "digits", 3),
     "cifar10": (48, "convnext_32", "cifar10", 3),
     "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
-    "convmixer_cifar10": (45, "convmixer_cifar10", "cifar10", 3),
+    "convmixer_cifar10": (48, "convmixer_cifar10", "cifar10", 3),
     "fashion_mnist": (39, "convnext_32", "fashion_mnist", 3),
     "paper_t": (39, "convnext_t", "imagenet", 3),
     "paper_b": (13, "convnext_b", "imagenet", 1),
