@@ -172,4 +172,4 @@ def common(configs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
+    return json.dumps(one) == json.dumps(other)  # 1, 1.0 and true are not the same

@@ -9,9 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import analysis
-from analysis import render
+from analysis import packed, render
+from analysis.configs import flatten
 from analysis.export import export, main
 from analysis.report import build
 from analysis.reproduce import commands, launches
@@ -164,3 +167,25 @@ def test_other_commands_know_a_packed_study(make_study: Make, tmp_path: Path) ->
     assert [(s.name, s.train, s.macs) for s in ours] == [(s.name, s.train, s.macs) for s in theirs]
     with pytest.raises(UserError, match="is a packed study: nothing runs there"):
         read(tmp_path / "mine")
+
+
+NUMBERS = st.integers() | st.floats(allow_nan=False)
+LEAVES = st.none() | st.booleans() | NUMBERS | st.text() | st.lists(NUMBERS, max_size=3)
+KEYS = st.text(st.characters(exclude_characters="."), min_size=1)
+CONFIGS = st.dictionaries(KEYS, st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner), max_leaves=8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CONFIGS, min_size=1, max_size=4))
+@example([{"a": [1]}, {"a": [1.0]}])
+def test_what_configs_share_and_their_own_make_them_again(configs: list[dict[str, Any]]) -> None:
+    flat = [flatten(config) for config in configs]
+    shared = packed.common(flat)
+    for config, one in zip(configs, flat, strict=True):
+        own = {key: value for key, value in one.items() if key not in shared}
+        again = packed.unflatten(json.loads(json.dumps({**shared, **own})))
+        assert repr(_sorted(again)) == repr(_sorted(config))  # 1, 1.0 and True are not the same
+
+
+def _sorted(value: Any) -> Any:
+    return sorted((k, _sorted(v)) for k, v in value.items()) if isinstance(value, dict) else value
