@@ -39,8 +39,9 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     """Every run of one study, or of several, as one row each; a half-finished study is fine.
 
     A study is a folder of runs, a packed one (`analysis.export`), or W&B runs named `wandb://ENTITY/PROJECT[/GROUP]`.
-    Those of W&B are laid down as run folders in the user's cache, where `path` then points; W&B does not know of runs
-    that never started, and heartbeats are as its server tells them. Else the rows are those of the run folders.
+    Those of W&B are laid down as run folders in the user's cache, where `path` then points. The rows are those of the
+    run folders, but: W&B does not know of runs that failed before their first step or never started; it calls a run
+    whose process died crashed, which is told as failed; and heartbeats are as its server has them.
 
     A folder that is no run, or a broken one, is left out and told: `on_skip` gets one line for each
     (by default it goes to stderr). The metrics of a run that is not done are missing values.
