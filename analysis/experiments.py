@@ -88,11 +88,12 @@ def _studies(published: Path) -> dict[str, pd.DataFrame]:
 
 def _speeds(study: str, frame: pd.DataFrame) -> list[Speed]:
     """What its runs reached, by rung."""
-    keys = ["rung", "macs", "image_size", "precision"]
-    return [
-        Speed(str(rung), float(macs), int(size), float(part.median()), None, str(precision), study)
-        for (rung, macs, size, precision), part in frame.groupby(keys)["images_per_s"]
-    ]
+    found = []
+    for _, part in frame.groupby(["rung", "macs", "image_size", "precision"]):
+        one = part.iloc[0]
+        name, macs, size = str(one["rung"]), float(one["macs"]), int(one["image_size"])
+        found.append(Speed(name, macs, size, float(part["images_per_s"].median()), None, str(one["precision"]), study))
+    return found
 
 
 def _rounded(hours: float) -> str:

@@ -89,7 +89,8 @@ class Tasks:
         import ray
 
         _check_address(address)
-        self._ray, self._preload = ray, tuple(preload)
+        self._ray: Any = ray
+        self._preload = tuple(preload)
         self._sent: dict[Any, Run] = {}
         self._stops = 0
         quiet = {"include_dashboard": False} if address is None else {}

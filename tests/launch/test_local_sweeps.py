@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from sweeps import RUNGS, Sweep, finish, is_alive, started
 
+from ladder.launch import pool
+
 ALL = f"rung={','.join(RUNGS)}"
 
 
@@ -133,6 +135,18 @@ def test_ctrl_c_once_saves_and_twice_kills(sweep: Sweep, undisturbed: dict[str, 
     again = sweep.run(ALL)
     assert again.code == 0, again.out
     assert sweep.figures() == undisturbed
+
+
+def test_each_run_sees_its_own_gpu(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "survey", lambda *_: 2)  # two GPUs, which nobody will look for behind device=auto
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,5")
+    sweep.launcher = ()  # as many runs at a time as there are GPUs
+    sweep.faults = dict.fromkeys(RUNGS[:3], "print CUDA_VISIBLE_DEVICES")
+    done = sweep.run(f"rung={','.join(RUNGS[:3])}", "device=auto", "recipe.epochs=1")
+    assert done.code == 0, done.out
+    logs = [path.read_text() for path in sweep.study.glob("*/train.log")]
+    seen = [line for log in logs for line in log.splitlines() if line.startswith("CUDA_VISIBLE_DEVICES=")]
+    assert len(seen) == 3 and set(seen) == {"CUDA_VISIBLE_DEVICES=7", "CUDA_VISIBLE_DEVICES=5"}
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="threads are counted in /proc")
