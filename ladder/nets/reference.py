@@ -29,6 +29,8 @@ def build_reference(spec: TimmSpec, num_classes: int, in_chans: int, drop_rate: 
     try:
         return timm.create_model(spec.model, pretrained=False, **given)
     except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, KeyError) as error:
+        if "drop_path_rate" in str(error):
+            raise UserError(f"timm's {spec.model} has no drop path: it needs recipe.drop_path=0") from None
         shown = ", ".join(f"{key}={value}" for key, value in given.items())
         raise UserError(f"timm's {spec.model} can't be built with {shown}: {one_line(error)}") from None
 

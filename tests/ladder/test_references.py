@@ -63,7 +63,7 @@ def test_references_may_be_compared_with_the_rungs_under_the_same_choices() -> N
             "unknown timm model 'ladder_convnext_32_gelu'",
         ),
         (["reference=inception_v3"], "timm's inception_v3: this network takes no 1x32x32 image"),
-        (["reference=vgg11", "recipe.drop_path=0.1"], "timm's vgg11 can't be built with num_classes=10, in_chans=1, d"),
+        (["reference=vgg11", "recipe.drop_path=0.1"], "timm's vgg11 has no drop path: it needs recipe.drop_path=0"),
         (["reference=test_resnet", "spec.kernel=5"], "unknown config key of spec 'kernel'"),
         (
             ["reference=test_resnet", "ladder=convmixer_grid", "spec.stem=resnet"],
