@@ -27,7 +27,6 @@ SCHEME = "wandb://"
 TIMEOUT = 20  # seconds for an answer of the server
 LAYOUT = 1  # of what is kept; another one is fetched again
 MARK = ".wandb.json"  # in a run's folder: which W&B run it is of, and as of when
-JOB = "train"  # the job type of W&B runs that are runs of ours
 OURS = ("summary",)  # job types of what analysis.publish adds
 STATES = {  # W&B's as ours
     **{"finished": "done", "failed": "failed", "crashed": "failed", "running": "running"},
