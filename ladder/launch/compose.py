@@ -43,7 +43,7 @@ class Composer:
         self._parsed: dict[str, tuple[Override, bool]] = {}
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._ladders: dict[tuple[str, ...], Ladder] = {}  # by overrides of groups
-        self._last: tuple[Any, DictConfig] | None = None  # the keys that a config was made with, and the config
+        self._last: tuple[Any, list[Override], DictConfig] | None = None  # a config, and keys and values it has
         self._runs: dict[tuple[str, ...], Run] = {}
 
     def run(self, overrides: Sequence[str]) -> Run:
@@ -86,12 +86,13 @@ class Composer:
         keys = (groups, tuple(o.key_or_group for o in values))
         last, self._last = self._last, None  # none, should this fail half way
         if simple and last is not None and last[0] == keys:
-            config = last[1]
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            changed = [new for new, old in zip(values, last[1], strict=True) if new is not old]
+            config = last[2]
+            ConfigLoaderImpl._apply_overrides_to_config(changed, config)
         else:
             config = self.config(overrides)
         if simple and not self._base(groups).reads_hydra:
-            self._last = keys, config
+            self._last = keys, values, config
         return config
 
     def _seed(self, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]] | None:
@@ -141,4 +142,6 @@ def _touch_ladder(values: Sequence[Override]) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """A value that stands for itself and replaces all that its key held before."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, int | float) or (isinstance(value, str) and "${" not in value)

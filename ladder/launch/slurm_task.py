@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ def main(task: Task) -> None:
     """
     run, environment = task.run, os.environ
     is_main = environment.get("SLURM_PROCID", "0") == "0"
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # it tells of signals, which are ours here
     stop = StopFlag(WARNING)
     with stop.installed():
         os.chdir(task.folder)

@@ -111,15 +111,17 @@ def test_a_grid_costs_one_composition_for_each_choice_of_groups(loader: Any) -> 
 
 
 def test_a_job_has_nothing_of_the_one_before(loader: Any) -> None:
-    composer = Composer(loader, master())
+    composer, fresh = Composer(loader, master()), Composer(loader, master())
     jobs = [
         *(("rung=gelu", f"recipe.epochs={value}") for value in ("3", "x", "null", "4")),
         *(("rung=gelu", f"data.root={value}") for value in ("here", "null", "${runs_dir}", "there")),
+        *((f"spec.depths={value}",) for value in ("[1,1,1,1]", "[1]", "null", "[2,1,1,1]", "[{a: 1}]", "[1,1,1,2]")),
+        *((f"recipe.betas={value}",) for value in ("[0.9,0.95]", "[0.9]", "null", "[0.8,0.9]")),
         *(("rung=gelu", f"ladder.title={value}") for value in ("one", "null", "two")),
         *(("rung=99",), ("rung=3",), ("rung=[gelu]",), ("rung=null",), ()),
         *(("steps=null", "rung=gelu"), ("steps=[gelu]", "rung=null"), ("steps=null", "rung=3")),
         *(("recipe={epochs: 3}",), ("recipe=cifar",), ("recipe.epochs=5",), ("~recipe.lr",), ("recipe.lr=1",)),
     ]
     for job in jobs:
-        alone = Composer(loader, master())
-        assert outcome(lambda job=job: composer.run(job)) == outcome(lambda job=job, alone=alone: alone.run(job)), job
+        expected = outcome(lambda job=job: resolve(fresh.config(job)))
+        assert outcome(lambda job=job: composer.run(job)) == expected, job
