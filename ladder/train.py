@@ -99,12 +99,26 @@ def execute(run: Any) -> Outcome:
 def task(cfg: Any) -> Outcome:
     """Hydra's task function: prepare and execute one config. A mistake is an outcome: Hydra would add its lines."""
     try:
+        _check_launcher()
         outcome = execute(prepare(cfg))
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         outcome = Outcome("refused", "", one_line(error))
     OUTCOMES.append(outcome)
     return outcome
+
+
+def _check_launcher() -> None:
+    """Raise UserError where a launcher was asked for, and this is one run, which Hydra starts itself, here."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
+        launcher = HydraConfig.get().runtime.choices.get("hydra/launcher")
+        if launcher in ("slurm", "ray"):
+            raise UserError(
+                f"hydra/launcher={launcher} is for sweeps, also of one run: add -m, or this run trains here"
+            )
 
 
 def register_schema() -> None:
@@ -130,18 +144,29 @@ def explain(error: Exception) -> UserError:
         r"(?:Could not find|Cannot find primary config|In '[^']*': Could not find) '([^']+)'", text
     ):
         group, _, name = missing[1].rpartition("/")
-        options = re.findall(r"^\t(\S+)", text, re.M)
+        options = re.findall(r"^\t(?!provider=)(\S+)", text, re.M)  # the search path is listed alike
         return unknown(group or "config", name, options)
     if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
         full = re.search(r"full_key: (\S+)", text)
         parent = full[1].rpartition(".")[0] if full else ""
-        return unknown(f"config key{f' of {parent}' if parent else ''}", key[1], _keys_of(TrainConfig, parent))
+        allowed = _launcher_keys() if parent == "hydra.launcher" else _keys_of(TrainConfig, parent)
+        return unknown(f"config key{f' of {parent}' if parent else ''}", key[1], allowed)
     if group_error := re.search(r"Could not override '([^']+)'", text):
         return unknown("config group", group_error[1], ["ladder", "recipe", "data", "experiment"])
     if value := re.search(r"Value '([^']*)'.*?(?:could not be converted to|is not a valid) (\w+)", text, re.S):
         full = re.search(r"full_key: (\S+)", text)
         return UserError(f"{full[1] if full else 'config'}={value[1]}: must be of type {value[2]}")
     return UserError(one_line(error))
+
+
+def _launcher_keys() -> list[str]:
+    import yaml
+
+    from ladder.paths import conf_dir
+
+    asked = [text.partition("=")[2] for text in sys.argv if text.startswith("hydra/launcher=")]
+    path = conf_dir() / "hydra" / "launcher" / f"{(asked or ['local'])[-1]}.yaml"
+    return [key for key in yaml.safe_load(path.read_text()) if key != "_target_"] if path.is_file() else []
 
 
 def _keys_of(schema: type, dotted: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import re
@@ -142,7 +143,7 @@ class Queue:
         try:
             folder.mkdir(parents=True)
             write_atomic(folder / "runs.json", json.dumps({"runs": [run.label for run in runs]}))
-            with _outside_of_jobs():
+            with _outside_of_jobs(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
                 executor = submitit.AutoExecutor(folder, cluster="slurm")
                 executor.update_parameters(name=name, **self._parameters)
                 tasks = [Task(s.run, s.word.absolute(), Path.cwd(), self._timeout_min, self._preload) for s in sent]
@@ -292,6 +293,8 @@ def _alone(study: Path) -> Iterator[None]:
     finally:
         if os.listdir(study / FOLDER) == [lock.name] and os.listdir(study) == [FOLDER]:
             shutil.rmtree(study, ignore_errors=True)  # nothing was sent: leave nothing
+            with contextlib.suppress(OSError):  # it may hold other studies
+                study.parent.rmdir()
 
 
 @contextlib.contextmanager
