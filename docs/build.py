@@ -18,6 +18,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -48,8 +49,11 @@ def with_tables(text: str) -> str:
     return MADE.sub(made, text)
 
 
-def stale_pictures(text: str) -> Iterator[str]:
-    """A line for each picture of a page that does not show what its command draws now."""
+def stale_pictures(text: str, replace: bool = False) -> Iterator[str]:
+    """A line for each picture of a page that does not show what its command draws now; `replace` puts it right.
+
+    A picture that shows the same stays as it is, whatever its pixels: another release would change each of them.
+    """
     for found in DRAWN.finditer(text):
         command = found["command"]
         folder = Path(shlex.split(command)[shlex.split(command).index("--out") + 1])
@@ -57,12 +61,14 @@ def stale_pictures(text: str) -> Iterator[str]:
             run(f"{command} --out {shlex.quote(temporary)}")
             for drawn in sorted(Path(temporary).iterdir()):
                 kept = folder / drawn.name
-                if not kept.is_file():
-                    yield f"{kept} is missing"
-                elif shown(kept) != shown(drawn):
-                    yield f"{kept} is not what `python -m {command}` draws"
                 if kept.as_posix() not in text.replace(found[0], ""):
                     yield f"{kept} is drawn, but the page does not show it"
+                if kept.is_file() and shown(kept) == shown(drawn):
+                    continue
+                yield f"{kept} is not what `python -m {command}` draws" if kept.is_file() else f"{kept} is missing"
+                if replace:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(drawn, kept)
 
 
 def shown(picture: Path) -> str | None:
@@ -76,17 +82,16 @@ def shown(picture: Path) -> str | None:
 
 
 def build() -> list[str]:
-    """Make every table and picture again; the paths written."""
-    written = []
+    """Make what is out of date again; a line for each."""
+    changed = []
     for name in PAGES:
         before = (ROOT / name).read_text(encoding="utf-8")
         after = with_tables(before)
         if after != before:
             (ROOT / name).write_text(after, encoding="utf-8")
-            written.append(name)
-        for found in DRAWN.finditer(after):
-            written += run(found["command"]).split()
-    return written
+            changed.append(f"{name}: its tables")
+        changed += [f"{name}: {line}" for line in stale_pictures(after, replace=True)]
+    return changed
 
 
 def check() -> list[str]:
@@ -111,7 +116,7 @@ def main() -> int:
     args = parser.parse_args()
     os.chdir(ROOT)  # the commands' paths are those of the repository
     if not args.check:
-        print("\n".join(build()) or "nothing to change")
+        print("\n".join(f"made again: {line}" for line in build()) or "all was current")
         return 0
     problems = check()
     for line in problems:

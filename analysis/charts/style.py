@@ -143,8 +143,9 @@ def title_and_notes(fig: Figure, title: str, notes: Sequence[str], size: float) 
 def fingerprint(fig: Figure) -> str:
     """16 hex digits over what a figure says: its texts, and its bars, lines and points in the units of its axes.
 
-    Not over how it looks: fonts, sizes and ticks differ between releases of matplotlib, what is said does not. A PNG
-    carries it, so that a picture can be told to be current without comparing pixels.
+    A drawing, which has no axes to be read off, says what its texts say, in their order. Not over how it looks: fonts,
+    sizes and ticks differ between releases of matplotlib, what is said does not. A PNG carries it, so that a picture
+    can be told to be current without comparing pixels.
     """
     from hashlib import sha256
 
@@ -160,13 +161,15 @@ def fingerprint(fig: Figure) -> str:
         for artist in axes.get_children():
             if isinstance(artist, Text):
                 said.append(artist.get_text())
+            elif not axes.axison:
+                continue
             elif isinstance(artist, Line2D) and artist.get_transform() == axes.transData:
                 said.append(_numbers(artist.get_xydata()))
             elif isinstance(artist, Rectangle) and artist.get_data_transform() == axes.transData:
                 said.append(_numbers(artist.get_bbox().bounds))
             elif isinstance(artist, Collection) and artist.get_offset_transform() == axes.transData:
                 said.append(_numbers(artist.get_offsets()))
-    return sha256("\n".join(sorted(said)).encode()).hexdigest()[:16]
+    return sha256("\n".join(said).encode()).hexdigest()[:16]
 
 
 def _numbers(values: Any) -> str:
