@@ -12,6 +12,7 @@ import pytest
 import tiny
 from sweeps import Sweep
 
+from ladder import train
 from ladder.distributed import srun_ranks
 from ladder.errors import UserError
 from ladder.launch.ray import RayLauncher
@@ -62,6 +63,11 @@ def test_a_machine_without_slurm_is_told(sweep: Sweep, on_a_cluster: Path) -> No
         ("slurm", "hydra.launcher.mem_gb=much", "mem_gb=much: must be a number above 0"),
         ("slurm", "hydra.launcher.additional_parameters=a", "additional_parameters: must be a mapping"),
         ("slurm", "hydra.launcher.tasks_per_node=3", "must be a multiple of 3 (hydra.launcher.nodes=1 x"),
+        (
+            "slurm",
+            "hydra.launcher.partitoin=gpu",
+            "unknown config key of hydra.launcher 'partitoin'; did you mean partition",
+        ),
         ("ray", "hydra.launcher.num_gpus=-1", "num_gpus=-1: must be a number from 0, or null"),
         ("ray", "hydra.launcher.init=x", "hydra.launcher.init: must be a mapping"),
     ],
@@ -74,6 +80,17 @@ def test_a_mistake_is_told(
         module.__spec__ = ModuleSpec("ray", None)
         monkeypatch.setitem(sys.modules, "ray", module)
     assert words in refused(sweep, launcher, override)
+
+
+def test_a_launcher_without_a_sweep_is_told(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep.launcher = ("hydra/launcher=slurm",)
+    monkeypatch.setattr(sys, "argv", ["ladder.train", *sweep.command("rung=0")[1:]])
+    train.OUTCOMES.clear()
+    assert train.main() == 2
+    assert "hydra/launcher=slurm is for sweeps" in capsys.readouterr().err
+    assert not sweep.study.exists()
 
 
 def test_what_a_slurm_job_asks_for(tmp_path: Path) -> None:

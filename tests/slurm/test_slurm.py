@@ -165,8 +165,11 @@ def test_more_runs_than_an_array_may_hold(cluster: SlurmCluster, sweep: Sweep) -
         ("+hydra.launcher.additional_parameters.nope=1", "unrecognized option"),
     ],
 )
-def test_what_slurm_refuses_is_told_in_one_line_and_leaves_nothing(sweep: Sweep, option: str, words: str) -> None:
+def test_what_slurm_refuses_is_told_in_one_line_and_leaves_nothing(
+    sweep: Sweep, option: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError) as caught:
         sweep.run("rung=0,1", option)
     assert words in str(caught.value) and "\n" not in str(caught.value)
-    assert not sweep.study.exists()
+    assert capfd.readouterr().err == "", "Slurm's own lines are in ours"
+    assert not sweep.study.parent.exists()
