@@ -152,6 +152,7 @@ def _sizes(run: Run, images: tuple[int, int] | None) -> tuple[int, int, int]:
         if data.holdout:
             evaluated = round(train * data.holdout)
             train -= evaluated
+        train = round(train * data.fraction)
     else:
         from ladder.data.sources import open_source
 
