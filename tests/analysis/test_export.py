@@ -175,7 +175,7 @@ KEYS = st.text(st.characters(exclude_characters="."), min_size=1)
 CONFIGS = st.dictionaries(KEYS, st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner), max_leaves=8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(CONFIGS, min_size=1, max_size=4))
 @example([{"a": [1]}, {"a": [1.0]}])
 def test_what_configs_share_and_their_own_make_them_again(configs: list[dict[str, Any]]) -> None:
