@@ -39,7 +39,7 @@ SAID = {  # states of jobs that ended without a word, in a person's words
 }
 STUCK = re.compile(  # reasons why a job waits that do not pass by themselves, or not soon
     r"(?i)held|hold|PartitionConfig|PartitionDown|PartitionInactive|PartitionNodeLimit|PartitionTimeLimit|BadConstraints"
-    r"|ReqNodeNotAvail|InvalidAccount|InvalidQOS|PerJob|NodeDown|not_?avail"
+    r"|ReqNodeNotAvail|InvalidAccount|InvalidQOS|PerJob|NodeDown|are DOWN"
 )
 
 

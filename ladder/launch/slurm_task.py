@@ -61,6 +61,9 @@ def main(task: Task) -> None:
         if outcome.state == "stopped" and _signal_of(stop) in (WARNING.name, signal.SIGUSR1.name):
             outcome = _requeue(task, outcome, got_on=_steps(run) > before)
         leave_word(task.word, outcome)
+        if outcome.state == "stopped":  # not by way of W&B, whose own process the signal has ended, which it would tell
+            sys.stdout.flush()
+            os._exit(STOPPED)
         sys.exit(STOPPED if outcome.state == "busy" else outcome.exit_code)
 
 
