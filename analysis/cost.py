@@ -77,7 +77,7 @@ def _cells(rows: Sequence[CostRow]) -> tuple[list[list[str]], list[str]]:
         name = f"{row.index:>2} {row.rung}" if row.index is not None else f"   └ {row.rung}"
         line = [name, f"{row.params / 1e6:.2f}", f"{row.macs / scale:.3f}"]
         if row.paper_gflops is not None and row.difference is not None:
-            line += [f"{row.paper_gflops:.2f}", f"{row.difference:+.3f}"]
+            line += [f"{row.paper_gflops:.2f}", f"{round(row.difference, 3) + 0.0:+.3f}"]
         if row.note:
             if row.note not in notes:
                 notes.append(row.note)

@@ -205,6 +205,7 @@ def draw_families(
             axes.set_xscale("log")
         families = list(dict.fromkeys(p.series for p in points))
         most, largest = max(known, default=1.0), 160 if columns == 2 else 70
+        areas_of = {id(p): largest * max((p.params or most * 0.3) / most, 0.09) for p in points}  # square points
         for i, family in enumerate(families):
             mine = sorted((p for p in points if p.series == family), key=lambda p: p.x)
             colour, mark = style.COLOURS[i % len(style.COLOURS)], style.MARKERS[i % len(style.MARKERS)]
@@ -212,7 +213,7 @@ def draw_families(
                 line = [p for p in mine if p.part == part]
                 dashes = "--" if part else "-"
                 axes.plot([p.x for p in line], [p.top1 for p in line], color=colour, lw=1.1, ls=dashes, zorder=2)
-            areas = [largest * max((p.params or most * 0.3) / most, 0.09) for p in mine]
+            areas = [areas_of[id(p)] for p in mine]
             xs, ys = [p.x for p in mine], [p.top1 for p in mine]
             axes.scatter(xs, ys, s=areas, marker=mark, facecolor=colour, edgecolor=style.INK, lw=0.6, zorder=3)
             axes.plot([], [], color=colour, marker=mark, mec=style.INK, mew=0.6, ms=4.5, label=family)
@@ -222,7 +223,7 @@ def draw_families(
         if log:
             _plain_log_ticks(axes)
         axes.legend(loc="best", handlelength=1.6, labelspacing=0.3, borderpad=1.0)
-        place_labels(axes, points, size - 1)
+        place_labels(axes, points, size - 1, [areas_of[id(p)] ** 0.5 / 2 for p in points])
         style.title_and_notes(fig, title, lines, size)
         return fig
 
@@ -238,8 +239,13 @@ def _plain_log_ticks(axes: Axes) -> None:
     axes.set_xlim(low, high)
 
 
-def place_labels(axes: Axes, points: Sequence[Point], size: float) -> None:
-    """A name at each point, on the first side of it that is free; none where all are taken."""
+def place_labels(axes: Axes, points: Sequence[Point], size: float, radii: Sequence[float]) -> None:
+    """A name at each point, on the first side of it that is free; none where all are taken.
+
+    `radii`: of what marks the points, in typographic points.
+    """
+    from matplotlib.transforms import Bbox
+
     fig = axes.figure
     canvas = fig.canvas
     canvas.draw()
@@ -247,24 +253,27 @@ def place_labels(axes: Axes, points: Sequence[Point], size: float) -> None:
     inside = axes.get_window_extent(renderer)
     legend = axes.get_legend()
     taken = [legend.get_window_extent(renderer)] if legend else []
-    for p in points:
+    for p, radius in zip(points, radii, strict=True):
         cx, cy = axes.transData.transform((p.x, p.top1))
-        half = 3 * fig.dpi / 72
-        from matplotlib.transforms import Bbox
-
+        half = radius * fig.dpi / 72
         taken.append(Bbox([[cx - half, cy - half], [cx + half, cy + half]]))
-    for p in points:
-        sides = (((0, 6), "center", "bottom"), ((0, -6), "center", "top"), ((6, 0), "left", "center"))
-        for offset, ha, va in (
-            *sides,
-            ((-6, 0), "right", "center"),
-            ((5, 5), "left", "bottom"),
-            ((5, -5), "left", "top"),
-        ):
+    for p, radius in zip(points, radii, strict=True):
+        off, aslant = radius + 2.5, radius * 0.7 + 2.5
+        sides = (
+            ((0, off), "center", "bottom"),
+            ((0, -off), "center", "top"),
+            ((off, 0), "left", "center"),
+            ((-off, 0), "right", "center"),
+            ((aslant, aslant), "left", "bottom"),
+            ((aslant, -aslant), "left", "top"),
+            ((0, -off - 6), "center", "top"),
+            ((0, off + 6), "center", "bottom"),
+        )
+        for offset, ha, va in sides:
             text = axes.annotate(
                 p.label, (p.x, p.top1), xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size, zorder=4
             )
-            box = text.get_window_extent(renderer)
+            box = text.get_window_extent(renderer).padded(2)
             free = not any(box.overlaps(other) for other in taken)
             if free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1:
                 taken.append(box)
