@@ -88,18 +88,21 @@ class Tasks:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        address = address or os.environ.get("RAY_ADDRESS") or None
         _check_address(address)
         self._ray: Any = ray
         self._preload = tuple(preload)
         self._sent: dict[Any, Run] = {}
         self._stops = 0
         quiet = {"include_dashboard": False} if address is None else {}
-        options = {"address": address, "log_to_driver": False, "logging_level": "ERROR", **quiet, **init}
+        # "local": without it Ray would join any cluster that was ever started on this machine, also a dead one
+        options = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR", **quiet, **init}
         with _nothing_printed():
             try:
                 ray.init(**options)
             except (ConnectionError, OSError, RuntimeError, TypeError, ValueError) as error:
-                raise UserError(f"hydra/launcher=ray, address={address}: {one_line(error)}") from None
+                hint = "; on a node of the cluster address=auto finds it" if address not in (None, "auto") else ""
+                raise UserError(f"hydra/launcher=ray, address={address}: {one_line(error)}{hint}") from None
 
     def resources(self) -> Mapping[str, float]:
         """What the cluster has in all: CPU, GPU and others."""
@@ -210,6 +213,14 @@ def _check_address(address: str | None) -> None:
 
 @contextlib.contextmanager
 def _nothing_printed() -> Iterator[None]:
-    """Ray reports on its start whatever one asks for."""
+    """Ray reports on its start whatever one asks for, from C++ too."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-        yield
+        before = os.dup(1), os.dup(2)
+        try:
+            for number in (1, 2):
+                os.dup2(nowhere.fileno(), number)
+            yield
+        finally:
+            for saved, number in zip(before, (1, 2), strict=True):
+                os.dup2(saved, number)
+                os.close(saved)
