@@ -88,7 +88,7 @@ test: $(STAMP) ## all tests but the slow ones and those that need a cluster
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(STAMP) ## the tests of more than half a minute: runs and launchers killed over and over
-	@$(PYTEST) -m "slow and not slurm and not ray" $(ARGS)
+	@$(PYTEST) -m "slow and not slurm and not ray" --ignore tests/notebooks $(ARGS)
 
 test-slurm: export OMP_NUM_THREADS = 1
 test-slurm: $(STAMP) ## the Slurm launcher on a real one-node Slurm; needs root: apt-get install slurm-wlm munge
