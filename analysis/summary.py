@@ -257,11 +257,22 @@ def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> lis
         notes.append("code of several commits: " + ", ".join(f"{str(c)[:10]} ({_runs(n)})" for c, n in commits.items()))
     if dirty := int((done["git_dirty"] == True).sum()):  # noqa: E712  (missing values)
         notes.append(f"{_runs(dirty)} trained with uncommitted changes")
+    notes += [note for column in ("epochs", "batch_size") if (note := _differing(done, column))]
     for column, what in (("device", "devices"), ("precision", "precisions")):
         kinds = sorted({str(v) for v in done[column].dropna()})
         if len(kinds) > 1:
             notes.append(f"several {what}, so images/s are not comparable: " + ", ".join(kinds))
     return notes
+
+
+def _differing(done: pd.DataFrame, column: str) -> str | None:
+    """Which rungs have another number than the one that the subtitle names; steps may change the recipe."""
+    usual = done[column].iloc[0]
+    others = done[done[column].notna() & (done[column] != usual)].groupby("rung", sort=False)[column].first()
+    if others.empty:
+        return None
+    name = column.replace("_size", "")
+    return f"{name}: {int(usual)}, but " + _some([f"{int(value)} for {rung}" for rung, value in others.items()], ", ")
 
 
 def _runs(count: int) -> str:

@@ -144,6 +144,15 @@ def test_code_of_several_commits_and_devices_is_told(make_study: Make) -> None:
     assert "several devices, so images/s are not comparable: NVIDIA H100, cpu" in text
 
 
+def test_a_step_that_trains_longer_is_told(make_study: Make) -> None:
+    study = make_study()
+    study.run("resnet", 0)
+    study.run("stage_ratio", 0, epochs=300)
+    notes = only(study).notes
+    assert "epochs: 3, but 300 for stage_ratio" in notes
+    assert not any(note.startswith("batch") for note in notes)
+
+
 def test_runs_that_differ_in_more_than_rung_and_seed_are_refused(make_study: Make) -> None:
     study = make_study().chain(rungs=["resnet"]).chain(rungs=["gelu"], recipe={"lr": 0.001, "mixup": 0.8})
     with pytest.raises(UserError) as error:
