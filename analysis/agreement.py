@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.cells import Column, Grid, Line, change_text
-from analysis.files import STUDY_HELP, write_text
+from analysis.files import STUDY_HELP, deliver
 from analysis.stats import Change, Summary
 from ladder.errors import UserError, run_cli
 
@@ -192,7 +192,7 @@ def table_of(source: str, where: Mapping[str, str]) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the comparison. Raises UserError on a user's mistake."""
     from analysis.render import markdown_grid, text_grid
-    from analysis.table import emit, pairs
+    from analysis.table import pairs
 
     parser = argparse.ArgumentParser(
         prog="python -m analysis.agreement",
@@ -218,11 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         content = json.dumps(_plain(found), indent=1)
     else:
         content = {"text": text_grid, "md": markdown_grid}[args.format](grid(found))
-    if args.out:
-        write_text(args.out, content + "\n")
-        print(args.out)
-    else:
-        emit(content)
+    deliver(content, args.out)
     return 0
 
 

@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from analysis.cells import Column, Grid, Line
+from analysis.render import markdown_grid, text_grid
 from ladder.errors import UserError, run_cli
 from ladder.rungs import Ladder, load_ladder
 
@@ -67,53 +69,28 @@ def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 
     return rows
 
 
-def _cells(rows: Sequence[CostRow]) -> tuple[list[list[str]], list[str]]:
-    """Heading and rows as strings, and the footnotes that they refer to."""
+def _grid(ladder: Ladder, rows: Sequence[CostRow]) -> Grid:
+    """The rows as a table with footnotes."""
     unit, scale = ("G", 1e9) if max(r.macs for r in rows) >= 1e9 else ("M", 1e6)
-    has_paper = any(r.paper_gflops is not None for r in rows)
-    cells = [["rung", "params M", f"MACs {unit}", *(["paper GFLOPs", "difference"] if has_paper else [])]]
+    heads = ["params M", f"MACs {unit}"]
+    if any(r.paper_gflops is not None for r in rows):
+        heads += ["paper GFLOPs", "difference"]
     notes: list[str] = []
+    lines = []
     for row in rows:
-        name = f"{row.index:>2} {row.rung}" if row.index is not None else f"   └ {row.rung}"
-        line = [name, f"{row.params / 1e6:.2f}", f"{row.macs / scale:.3f}"]
+        cells = [f"{row.index:>2} {row.rung}" if row.index is not None else f"   └ {row.rung}"]
+        cells += [f"{row.params / 1e6:.2f}", f"{row.macs / scale:.3f}"]
         if row.paper_gflops is not None and row.difference is not None:
-            line += [f"{row.paper_gflops:.2f}", f"{round(row.difference, 3) + 0.0:+.3f}"]
+            cells += [f"{row.paper_gflops:.2f}", f"{round(row.difference, 3) + 0.0:+.3f}"]
         if row.note:
             if row.note not in notes:
                 notes.append(row.note)
-            line[-1] += f" [{notes.index(row.note) + 1}]"
-        cells.append(line + [""] * (len(cells[0]) - len(line)))
-    return cells, [f"[{i}] {note}." for i, note in enumerate(notes, 1)]
-
-
-def _heading(ladder: Ladder, rows: Sequence[CostRow]) -> str:
+            cells[-1] += f" [{notes.index(row.note) + 1}]"
+        lines.append(Line((*cells, *[""] * (len(heads) + 1 - len(cells))), "side" if row.index is None else "main"))
     source = f", {ladder.source}" if ladder.source else ""
-    return f"{ladder.title} ({ladder.name}{source}), {rows[0].image_size} px, {rows[0].num_classes} classes"
-
-
-def _text(ladder: Ladder, rows: Sequence[CostRow]) -> str:
-    cells, notes = _cells(rows)
-    # Footnote marks hang to the right of their column, so that the figures stand under one another.
-    marked = any("[" in line[-1] for line in cells)
-    figures = [[*line[:-1], line[-1].partition(" [")[0]] for line in cells]
-    marks = [f" [{line[-1].partition(' [')[2]}" if " [" in line[-1] else "" for line in cells]
-    widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
-    rule = "  ".join("-" * width for width in widths)
-
-    def join(line: Sequence[str], mark: str) -> str:
-        padded = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        padded[0] = line[0].ljust(widths[0])
-        return "  ".join(padded).rstrip() + (mark if marked else "")
-
-    lines = [join(line, mark) for line, mark in zip(figures, marks, strict=True)]
-    return "\n".join([_heading(ladder, rows), "", lines[0], rule, *lines[1:], rule, *notes])
-
-
-def _markdown(ladder: Ladder, rows: Sequence[CostRow]) -> str:
-    (head, *body), notes = _cells(rows)
-    lines = [f"| {' | '.join(cell.strip() for cell in line)} |" for line in (head, *body)]
-    rule = f"| --- |{' ---: |' * (len(head) - 1)}"
-    return "\n".join([f"### {_heading(ladder, rows)}", "", lines[0], rule, *lines[1:], "", *(f"- {n}" for n in notes)])
+    title = f"{ladder.title} ({ladder.name}{source}), {rows[0].image_size} px, {rows[0].num_classes} classes"
+    columns = (Column("rung", left=True), *map(Column, heads))
+    return Grid(title, "", columns, tuple(lines), tuple(f"[{i}] {note}." for i, note in enumerate(notes, 1)))
 
 
 Tables = Sequence[tuple[Ladder, Sequence[CostRow]]]
@@ -128,10 +105,10 @@ def _csv(tables: Tables) -> str:
 
 
 FORMATS: dict[str, Callable[[Tables], str]] = {
-    "text": lambda tables: "\n\n".join(_text(*table) for table in tables),
+    "text": lambda tables: "\n\n".join(text_grid(_grid(*table)) for table in tables),
     "json": lambda tables: json.dumps([asdict(row) for _, rows in tables for row in rows], indent=2),
     "csv": _csv,
-    "md": lambda tables: "\n\n".join(_markdown(*table).rstrip() for table in tables),
+    "md": lambda tables: "\n\n".join(markdown_grid(_grid(*table)).rstrip() for table in tables),
 }
 
 

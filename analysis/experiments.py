@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.cells import Column, Grid, Line
 from analysis.plan import plan
+from analysis.render import markdown_grid, text_grid
 from analysis.speeds import PEAKS, UTILISATION, Speed, Speeds
 from ladder.errors import UserError, run_cli
 from ladder.paths import conf_dir
@@ -101,21 +103,13 @@ def _rounded(hours: float) -> str:
     return f"{float(f'{hours:.2g}'):,g}"
 
 
-def render(found: Sequence[Row], note: str, markdown: bool) -> str:
+def grid(found: Sequence[Row], note: str) -> Grid:
     """The table that a person reads."""
-    head = ["experiment=", "what", "runs", "MACs", "disk", "cost, one run after another"]
-    cells = [[r.name, r.what, str(r.runs), _si(r.macs), f"{r.disk_gb:.1f} GB", r.cost] for r in found]
-    if markdown:
-        lines = ["| " + " | ".join(row) + " |" for row in (head, ["---", "---", "---:", "---:", "---:", "---"], *cells)]
-        return "\n".join([*lines, "", note])
-    widths = [max(len(row[i]) for row in (head, *cells)) for i in range(len(head))]
-    return "\n".join(
-        [
-            *("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *cells)),
-            "",
-            note,
-        ]
-    )
+    columns = (Column("experiment=", left=True), Column("what", left=True), *map(Column, ("runs", "MACs", "disk")))
+    cells = [(r.name, r.what, str(r.runs), _si(r.macs), f"{r.disk_gb:.1f} GB", r.cost) for r in found]
+    lines = tuple(Line(each, "main") for each in cells)
+    last = Column("cost, one run after another", left=True)
+    return Grid("The studies of conf/experiment/", "", (*columns, last), lines, (note,))
 
 
 def _si(number: float) -> str:
@@ -153,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f" {args.gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `python -m analysis.plan experiment=NAME`"
         " does better, from what was measured on your machine."
     )
-    print(render(found, note, args.format == "md"))
+    print({"text": text_grid, "md": markdown_grid}[args.format](grid(found, note)))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ladder.errors import UserError
@@ -26,3 +27,17 @@ def write_text(path: Path, content: str) -> None:
         path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from None
+
+
+def deliver(content: str, out: Path | None) -> None:
+    """Write to a file and say its name; without one print, in a terminal that has no ± and └ too."""
+    if out is not None:
+        write_text(out, content + "\n")
+        print(out)
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        content.encode(encoding)
+    except UnicodeEncodeError:
+        content = content.replace("±", "+-").replace("└", "-").encode(encoding, "replace").decode(encoding)
+    print(content)

@@ -56,7 +56,8 @@ def text_grid(g: Grid) -> str:
     sizes = widths([head, *lines])
     rule = "  ".join("-" * w for w in sizes)
     notes = [textwrap.fill(note, max(len(rule), 76), subsequent_indent="  ") for note in g.footnotes]
-    return "\n".join([g.title, g.subtitle, "", row(head), rule, *(row(cells) for cells in lines), rule, *notes])
+    above = [g.title, g.subtitle] if g.subtitle else [g.title]
+    return "\n".join([*above, "", row(head), rule, *(row(cells) for cells in lines), rule, *notes])
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -73,7 +74,8 @@ def markdown_grid(g: Grid) -> str:
     head = row([("paper: " if c.paper else "") + c.heading for c in g.columns])
     rule = "| " + " | ".join("---" if c.left else "---:" for c in g.columns) + " |"
     notes = [f"- {note.replace('~', chr(92) + '~')}" for note in g.footnotes]
-    return "\n".join([f"### {g.title}", "", g.subtitle, "", head, rule, *(row(x.cells) for x in g.lines), "", *notes])
+    above = [f"### {g.title}", "", *([g.subtitle, ""] if g.subtitle else [])]
+    return "\n".join([*above, head, rule, *(row(x.cells) for x in g.lines), "", *notes])
 
 
 def latex(tables: Sequence[Table], *, standalone: bool = False) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.files import STUDY_HELP, write_text
+from analysis.files import STUDY_HELP, deliver
 from ladder.errors import UserError, run_cli, unknown
 
 FORMATS = ("text", "md", "csv", "latex", "html", "json")
@@ -63,11 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         tables = summarise(load(args.study), compare=args.compare, where=where)
     content = latex(tables, standalone=args.standalone) if kind == "latex" else RENDER[kind](tables)
-    if args.out:
-        write_text(args.out, content + "\n")
-        print(args.out)
-    else:
-        emit(content)
+    deliver(content, args.out)
     return 0
 
 
@@ -80,16 +75,6 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--where {item}: must be KEY=VALUE, such as recipe.lr=0.004")
         out[key.strip()] = value.strip()
     return out
-
-
-def emit(content: str) -> None:
-    """Print, in a terminal that has no ± and └ too."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        content.encode(encoding)
-    except UnicodeEncodeError:
-        content = content.replace("±", "+-").replace("└", "-").encode(encoding, "replace").decode(encoding)
-    print(content)
 
 
 def _by_suffix(out: Path | None) -> str:

@@ -16,14 +16,6 @@ def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None
         raise UserError(f"spec.{name}={value!r}: allowed are {', '.join(map(str, allowed))}")
 
 
-def check_positive(name: str, values: object) -> None:
-    """Refuse anything but a positive integer, or a non-empty tuple of them."""
-    each = values if isinstance(values, tuple) else (values,)
-    if not each or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in each):
-        shown = list(values) if isinstance(values, tuple) else repr(values)
-        raise UserError(f"spec.{name}={shown}: must be positive and whole")
-
-
 def check_number(name: str, value: object, or_else: str = "") -> None:
     """Refuse anything but one positive integer; `or_else` says what else the caller takes."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -34,7 +26,8 @@ def check_stages(name: str, values: object) -> None:
     """Refuse anything but a non-empty tuple of positive integers."""
     if not isinstance(values, tuple):
         raise UserError(f"spec.{name}={values!r}: must be a list of numbers, one for each stage")
-    check_positive(name, values)
+    if not values or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in values):
+        raise UserError(f"spec.{name}={list(values)}: must be positive and whole")
 
 
 def check_kernel(name: str, value: object) -> None:
@@ -167,7 +160,7 @@ class NetSpec(Spec):
             raise UserError(
                 f"spec.depths has {len(self.depths)} stages and spec.widths {len(self.widths)}: must be equal"
             )
-        check_positive("expansion", self.expansion)
+        check_number("expansion", self.expansion)
         _check_choice("stem", self.stem, ("resnet", "patchify"))
         _check_choice("stem_stride", self.stem_stride, (4, 2, 1))
         for flag in ("stem_norm", "stem_act", "shortcut_norm", "head_norm"):

@@ -113,7 +113,7 @@ def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any)
     return cast(
         nn.Module,
         build_model_with_cfg(
-            partial(net, spec),  # type: ignore[arg-type]
+            partial(net, spec),
             name,
             pretrained,
             pretrained_cfg_overlay=overlay,

@@ -100,16 +100,7 @@ def _panel(
         colour = style.DARK[i % len(style.DARK)]
         _line(axes, data[data["rung"] == row.rung], column, colour, dashes, row.title)
     handles, names = axes.get_legend_handles_labels()
-    axes.legend(  # below, where no line can run
-        handles,
-        ["\n".join(fold(name)) for name in names],
-        loc="upper left",
-        bbox_to_anchor=(-0.02, key_at),
-        handlelength=2.6,
-        labelspacing=0.15,
-        borderaxespad=0,
-        borderpad=0,
-    )
+    style.key_below(axes, key_at, handles, ["\n".join(fold(name)) for name in names])
 
 
 def _line(axes: Axes, mine: pd.DataFrame, column: str, colour: str, dashes: Any, label: str) -> None:

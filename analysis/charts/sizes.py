@@ -187,14 +187,7 @@ def _panel(axes: Axes, panel: Panel, size: float, key_at: float) -> None:
     axes.set_xticks(xs, [str(x) for x in xs])
     axes.set_xlabel(_words(panel.field), labelpad=1)
     if _entries(panel):
-        axes.legend(
-            loc="upper left",
-            bbox_to_anchor=(-0.02, key_at),
-            handlelength=2.6,
-            labelspacing=0.15,
-            borderaxespad=0,
-            borderpad=0,
-        )
+        style.key_below(axes, key_at, *axes.get_legend_handles_labels())
 
 
 def _caption(table: Table, data: Sequence[Panel], paper: bool) -> str:

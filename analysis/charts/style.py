@@ -120,6 +120,12 @@ def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:
         spine.set_visible(side in keep)
 
 
+def key_below(axes: Axes, at: float, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """The legend below the axes, where no line can run; `at`: its top, in heights of the axes."""
+    space = {"handlelength": 2.6, "labelspacing": 0.15, "borderaxespad": 0, "borderpad": 0}
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(-0.02, at), **space)
+
+
 def top1_label(table: Table, paper: bool = False) -> str:
     """The label of an axis of top-1: its data set by name, as people write it where it is the paper's."""
     name = table.paper_data_name if paper or table.on_paper_data else table.data

@@ -97,7 +97,7 @@ class Tasks:
         quiet = {"include_dashboard": False} if address is None else {}
         # "local": without it Ray would join any cluster that was ever started on this machine, also a dead one
         options = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR", **quiet, **init}
-        with _nothing_printed():
+        with _output_to(Path(os.devnull)):  # Ray reports on its start whatever one asks for, from C++ too
             try:
                 ray.init(**options)
             except (ConnectionError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -209,18 +209,3 @@ def _check_address(address: str | None) -> None:
                 pass
         except (OSError, OverflowError) as error:
             raise UserError(f"hydra/launcher=ray, address={address}: no Ray there: {one_line(error)}") from None
-
-
-@contextlib.contextmanager
-def _nothing_printed() -> Iterator[None]:
-    """Ray reports on its start whatever one asks for, from C++ too."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-        before = os.dup(1), os.dup(2)
-        try:
-            for number in (1, 2):
-                os.dup2(nowhere.fileno(), number)
-            yield
-        finally:
-            for saved, number in zip(before, (1, 2), strict=True):
-                os.dup2(saved, number)
-                os.close(saved)

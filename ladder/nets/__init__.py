@@ -44,7 +44,7 @@ def build_net(
         from ladder.nets.reference import build_reference
 
         return build_reference(spec, num_classes, in_chans, drop_rate)
-    return net_class(spec)(spec, num_classes, in_chans, global_pool, float(drop_rate))  # type: ignore[arg-type]
+    return net_class(spec)(spec, num_classes, in_chans, global_pool, float(drop_rate))
 
 
 def check_image_size(spec: Spec, size: int) -> None:

@@ -14,14 +14,17 @@ from ladder.nets.layers import check_pool, init_weights
 
 
 class Net(nn.Module):
-    """A network that timm can use as one of its own. Subclasses build `stem`, the sequence named `body`, and the head.
+    """A network that timm can use as one of its own. Subclasses build `stem` and the sequence named `body`.
 
     Args:
+        spec: the network.
         num_classes: outputs of the classifier; 0: none, the network ends in pooled features.
         in_chans: channels of the images.
+        global_pool: timm's name of the pooling: avg, max, avgmax, catavgmax (without head norm only), "" for none.
         drop_rate: dropout before the classifier.
-        head_norm: a norm after pooling.
-        init: how start weights are set, see `init_weights`.
+
+    Raises:
+        UserError: on a pooling that the head does not have.
     """
 
     if TYPE_CHECKING:  # TorchScript takes annotations for its own
@@ -29,14 +32,27 @@ class Net(nn.Module):
         stem: nn.Module
         head: Any
 
-    def __init__(self, num_classes: int, in_chans: int, drop_rate: float, head_norm: bool, init: str) -> None:
+    def __init__(
+        self,
+        spec: Any,  # of the kind that the subclass reads
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.spec = spec
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        self._head_norm, self._init = head_norm, init
+        self._head_norm, self._init = spec.head_norm, spec.init
         self.feature_info: list[dict[str, Any]] = []
+        self._make_head(self._build(spec), spec.norm, global_pool)
+
+    def _build(self, spec: Any) -> int:
+        """Make stem, body and feature_info; returns the channels of the last feature map."""
+        raise NotImplementedError
 
     @staticmethod
     def reductions(spec: Any) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ladder.nets.base import Net
-from ladder.nets.layers import checkpoint_block, drop_path_rates, make_act, make_norm, named
+from ladder.nets.layers import checkpoint_blocks, drop_path_rates, make_act, make_norm, named
 from ladder.spec import IsotropicSpec
 
 
@@ -82,39 +82,19 @@ class Block(nn.Module):
 
 
 class IsotropicNet(Net):
-    """Patch embedding, equal blocks, head, as the spec says. Follows timm's conventions for image models.
-
-    Args:
-        spec: the network.
-        num_classes: outputs of the classifier; 0: none, the network ends in pooled features.
-        in_chans: channels of the images.
-        global_pool: timm's name of the pooling: avg, max, avgmax, catavgmax (without head norm only), "" for none.
-        drop_rate: dropout before the classifier.
-
-    Raises:
-        UserError: on a pooling that the head does not have.
-    """
+    """Patch embedding, equal blocks, head, as the spec says. Follows timm's conventions for image models."""
 
     body = "blocks"
 
-    def __init__(
-        self,
-        spec: IsotropicSpec,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        global_pool: str = "avg",
-        drop_rate: float = 0.0,
-    ) -> None:
-        super().__init__(num_classes, in_chans, drop_rate, spec.head_norm, spec.init)
-        self.spec = spec
-        patch = nn.Conv2d(in_chans, spec.width, spec.patch_size, stride=spec.patch_size)
+    def _build(self, spec: IsotropicSpec) -> int:
+        patch = nn.Conv2d(self.in_chans, spec.width, spec.patch_size, stride=spec.patch_size)
         self.stem = named(**_layer(spec, patch, spec.stem_act, spec.stem_norm))
         self.blocks = nn.Sequential(*[Block(spec, rate) for rate in drop_path_rates(spec.drop_path, spec.depth)])
         self.feature_info += [
             {"num_chs": spec.width, "reduction": reduction, "module": f"blocks.{i}"}
             for i, reduction in enumerate(self.reductions(spec))
         ]
-        self._make_head(spec.width, spec.norm, global_pool)
+        return spec.width
 
     @staticmethod
     def reductions(spec: IsotropicSpec) -> tuple[int, ...]:
@@ -134,8 +114,6 @@ class IsotropicNet(Net):
         """Images (B, in_chans, H, W) to the last feature map (B, width, H / patch_size, W / patch_size)."""
         x = self.stem(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            for block in self.blocks:
-                x = checkpoint_block(block, x)
-            return x
+            return checkpoint_blocks(self.blocks, x)
         out: Tensor = self.blocks(x)
         return out

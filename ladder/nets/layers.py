@@ -97,3 +97,10 @@ def checkpoint_block(block: nn.Module, x: Tensor) -> Tensor:
         return contextlib.nullcontext(), _spare_statistics(block)
 
     return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=contexts))
+
+
+def checkpoint_blocks(blocks: nn.Sequential, x: Tensor) -> Tensor:
+    """`checkpoint_block` for one block after another."""
+    for block in blocks:
+        x = checkpoint_block(block, x)
+    return x

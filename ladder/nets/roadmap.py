@@ -15,7 +15,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ladder.nets.base import Net
-from ladder.nets.layers import checkpoint_block, drop_path_rates, make_act, make_norm, named
+from ladder.nets.layers import checkpoint_blocks, drop_path_rates, make_act, make_norm, named
 from ladder.spec import NetSpec
 
 
@@ -131,41 +131,19 @@ class Stage(nn.Module):
         """The stage's feature map; x is (B, C, H, W)."""
         x = self.downsample(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            for block in self.blocks:
-                x = checkpoint_block(block, x)
-            return x
+            return checkpoint_blocks(self.blocks, x)
         out: Tensor = self.blocks(x)
         return out
 
 
 class RoadmapNet(Net):
-    """Stem, stages, head, as the spec says. Follows timm's conventions for image models.
-
-    Args:
-        spec: the network.
-        num_classes: outputs of the classifier; 0: none, the network ends in pooled features.
-        in_chans: channels of the images.
-        global_pool: timm's name of the pooling: avg, max, avgmax, catavgmax (without head norm only), "" for none.
-        drop_rate: dropout before the classifier.
-
-    Raises:
-        UserError: on a pooling that the head does not have.
-    """
+    """Stem, stages, head, as the spec says. Follows timm's conventions for image models."""
 
     body = "stages"
 
-    def __init__(
-        self,
-        spec: NetSpec,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        global_pool: str = "avg",
-        drop_rate: float = 0.0,
-    ) -> None:
-        super().__init__(num_classes, in_chans, drop_rate, spec.head_norm, spec.init)
-        self.spec = spec
+    def _build(self, spec: NetSpec) -> int:
         rates = drop_path_rates(spec.drop_path, sum(spec.depths))
-        self.stem = _stem(spec, in_chans)
+        self.stem = _stem(spec, self.in_chans)
         self.stages = nn.Sequential()
         width, reductions = spec.widths[0], self.reductions(spec)
         for i, depth in enumerate(spec.depths):
@@ -173,7 +151,7 @@ class RoadmapNet(Net):
             rates = rates[depth:]
             width = _inner_outer(spec, i)[1]
             self.feature_info.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
-        self._make_head(width, spec.norm, global_pool)
+        return width
 
     @staticmethod
     def reductions(spec: NetSpec) -> tuple[int, ...]:

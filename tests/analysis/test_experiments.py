@@ -52,10 +52,11 @@ def test_text_and_markdown(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     row = experiments.Row("demo", "A small study", 39, 2.7e12, 1.3, "1:02 on a CPU, measured", True)
     monkeypatch.setattr(experiments, "rows", lambda gpu: [row])
     assert experiments.main([]) == 0
-    text = capsys.readouterr().out.splitlines()
-    assert " ".join(text[1].split()) == "demo A small study 39 2.7 T 1.3 GB 1:02 on a CPU, measured"
-    assert text[-1].startswith("planned: ")
+    _, _, head, rule, line, _, note, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["experiment=", "what"] and set(rule) == {"-", " "}
+    assert " ".join(line.split()) == "demo A small study 39 2.7 T 1.3 GB 1:02 on a CPU, measured"
+    assert note.startswith("planned: ")
     assert experiments.main(["--format", "md"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert lines[2] == "| demo | A small study | 39 | 2.7 T | 1.3 GB | 1:02 on a CPU, measured |"
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")

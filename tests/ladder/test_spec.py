@@ -52,6 +52,7 @@ BAD: list[tuple[str, object]] = [
     ("widths", [True, 128, 256, 512]),
     ("expansion", 0),
     ("expansion", 4.0),
+    ("expansion", (2, 4)),
     ("stem", "conv"),
     ("stem", ["resnet"]),
     ("stem_stride", 3),
