@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from analysis.cells import Column, Grid, Line
 from analysis.plan import plan
 from analysis.render import markdown_grid, text_grid
-from analysis.speeds import PEAKS, UTILISATION, Speed, Speeds
+from analysis.speeds import PEAKS, UTILISATION, Speeds, from_study
 from ladder.errors import UserError, run_cli
 from ladder.paths import conf_dir
-from ladder.progress import duration
+from ladder.progress import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,14 +65,13 @@ def rows(gpu: str, published: Path = PUBLISHED) -> list[Row]:
         runs = runs_of([f"experiment={name}"])
         own = studies.get(name)
         done = None if own is None else own[own["run"].isin([run.label for run in runs])]
-        speeds, on = [], f"one {gpu.upper()}"
-        for study, frame in studies.items():
-            if set(frame["ladder"]) == {runs[0].ladder.name}:
-                speeds, on = _speeds(study, frame), frame["device"].iloc[0]
+        alike = {n: frame for n, frame in studies.items() if set(frame["ladder"]) == {runs[0].ladder.name}}
+        speeds = [speed for study in alike for speed in from_study(published / study)]
+        on = ", ".join(sorted({d for f in alike.values() for d in f["device"]})) or f"one {gpu.upper()}"
         made = plan(runs, Speeds(speeds, gpu))
         if measured := done is not None and len(done) == len(runs):
             assert done is not None
-            cost = f"{duration(float(done['wall_s'].sum()))} on {done['device'].iloc[0]}, measured"
+            cost = f"{in_words(float(done['wall_s'].sum()))} on {done['device'].iloc[0]}, measured"
         else:
             cost = f"{_rounded(made.gpu_hours or 0.0)} h on {on}, planned"
         found.append(Row(name, describe(name), made.runs, made.macs, made.disk_bytes / 1e9, cost, measured))
@@ -86,16 +85,6 @@ def _studies(published: Path) -> dict[str, pd.DataFrame]:
     folders = sorted(path.parent for path in published.glob("*/study.json"))
     frames = {folder.name: load(folder) for folder in folders}
     return {name: frame[frame["state"] == "done"] for name, frame in frames.items() if (frame["state"] == "done").any()}
-
-
-def _speeds(study: str, frame: pd.DataFrame) -> list[Speed]:
-    """What its runs reached, by rung."""
-    found = []
-    for _, part in frame.groupby(["rung", "macs", "image_size", "precision"]):
-        one = part.iloc[0]
-        name, macs, size = str(one["rung"]), float(one["macs"]), int(one["image_size"])
-        found.append(Speed(name, macs, size, float(part["images_per_s"].median()), None, str(one["precision"]), study))
-    return found
 
 
 def _rounded(hours: float) -> str:

@@ -10,6 +10,7 @@ from analysis.layout import Entry, layout
 from analysis.selection import Group, groups
 from analysis.stats import Change, Summary, change, welch
 from ladder.errors import UserError
+from ladder.progress import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,6 +251,10 @@ def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> lis
     if gaps:
         notes.append(f"{len(gaps)} not launched, by the seeds of the other rungs: " + _some(gaps, ", "))
     done = runs[runs["state"] == "done"]
+    if done["wall_s"].notna().any():
+        devices = done["device"].dropna().unique()
+        on = f" on {devices[0]}" if len(devices) == 1 else ""
+        notes[0] += f"; {in_words(float(done['wall_s'].sum()))} of training, one run after another{on}"
     if any(row.top1 is not None and row.top1.n == 1 for row in rows):
         notes.append("no std and no interval where a rung has one seed")
     commits = done["git_commit"].dropna().value_counts()

@@ -18,7 +18,7 @@ import timm
 import torch
 
 from ladder.bench import BenchConfig, measure, parse, set_up
-from ladder.distributed import pick_device
+from ladder.distributed import device_name, pick_device
 from ladder.errors import run_cli
 from ladder.zoo import build_model
 
@@ -63,9 +63,9 @@ def main() -> None:
     """Run the command line."""
     config = parse(["ladder=convnext_t", "batch_size=8", "rounds=15", "seconds=0.3", *sys.argv[1:]])
     print(compare(config).to_string(index=False))
-    where = torch.cuda.get_device_name() if pick_device(config.device).type == "cuda" else "CPU"
+    where = device_name(pick_device(config.device))
     versions = f"torch {torch.__version__}, timm {timm.__version__}"
-    print(f"\n{where}, {torch.get_num_threads()} threads, {config.precision}, {versions}")
+    print(f"\n{where}, {config.precision}, {versions}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import statistics
 import sys
 import time
@@ -219,7 +218,7 @@ def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -
     with without_wandb():
         import torch
 
-        from ladder.distributed import pick_device
+        from ladder.distributed import device_name, pick_device
 
         device = pick_device(config.device)
         if config.threads is not None:
@@ -234,8 +233,7 @@ def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -
             entries.append(set_up(name, build, size, config, device))
     measure(entries, config, device, say)
     conditions = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
-        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "device": device_name(device),
         "precision": config.precision,
         "layout": "channels_last" if config.channels_last else "channels_first",
         "compile": config.compile,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,6 +76,21 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         have = ", ".join(["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))])
         raise UserError(f"device={name}: not on this machine; allowed: {have}")
     return torch.device("cuda", index)
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader knows the device by: "NVIDIA H100 80GB HBM3", "Intel Xeon Processor, 2 threads"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor()  # empty or only "x86_64" on Linux
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next((line.partition(":")[2] for line in file if line.startswith("model name")), name)
+    except OSError:
+        pass
+    words = " ".join(re.sub(r"\((R|TM)\)|@.*", " ", name, flags=re.IGNORECASE).split())
+    threads = torch.get_num_threads()
+    return f"{words or platform.machine() or 'CPU'}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def srun_ranks(environment: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,17 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def in_words(seconds: float) -> str:
+    """A time with its unit, to two digits or whole minutes: what a reader plans with.
+
+    >>> in_words(42.4), in_words(2343), in_words(9900), in_words(400000)
+    ('42 s', '39 min', '2.8 h', '111 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.{seconds < 36000:d}f} h"
+
+
 def open_log(path: Path, name: str) -> logging.Logger:
     """A logger that appends to `path` and nowhere else."""
     logger = logging.getLogger(f"ladder.run.{name}")

@@ -19,7 +19,7 @@ import torch
 
 import ladder
 from ladder.cost import measure_cost
-from ladder.distributed import Ranks, join
+from ladder.distributed import Ranks, device_name, join
 from ladder.engine import Engine, Stopped
 from ladder.errors import UserError, one_line
 from ladder.export import FILE, save_model
@@ -159,7 +159,7 @@ def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None]) -> 
         "params": cost.params,
         "macs": cost.macs,
         "peak_memory_bytes": peak,
-        "device": torch.cuda.get_device_name(engine.device) if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "device": device_name(engine.device),
         "precision": run.engine.precision,
         "config_hash": run.config_hash,
         "group_hash": run.group_hash,

@@ -45,7 +45,7 @@ def test_cost_is_measured_where_the_study_is_done(tmp_path: Path, make_study: Ca
     made = study.run(runs[-1].rung.name, runs[-1].seed, wall_s=62.0, device="a CPU")
     made.rename(made.with_name(runs[-1].label))
     (row,) = experiments.rows("h100", published)
-    assert row.measured and row.cost == "39:02 on a CPU, measured"
+    assert row.measured and row.cost == "39 min on a CPU, measured"
 
 
 def test_text_and_markdown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

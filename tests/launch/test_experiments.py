@@ -12,6 +12,8 @@ from ladder.paths import conf_dir
 STUDIES = {
     "demo": (39, "convnext_32", "digits", 3),
     "cifar10": (48, "convnext_32", "cifar10", 3),
+    "cifar10_full": (48, "convnext_32", "cifar10", 3),
+    "convmixer_kernel": (18, "convmixer_32", "cifar10", 3),
     "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
     "convmixer_cifar10": (48, "convmixer_cifar10", "cifar10", 3),
     "fashion_mnist": (39, "convnext_32", "fashion_mnist", 3),

@@ -1,0 +1,51 @@
+"""Owns the checks of the table of settings: a row for each setting, a column for each network, the best marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from analysis import tuning
+from ladder.errors import UserError
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    def call(*args: str) -> list[str]:
+        assert tuning.main(list(args)) == 0
+        return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+    return call
+
+
+def test_one_row_for_each_setting(make_study: Callable[..., Any], told: Callable[..., list[str]]) -> None:
+    study = make_study("lr")
+    for lr, low, high in ((0.01, 50.0, 61.0), (0.001, 52.0, 60.0), (0.004, 51.0, 63.0)):
+        study.run("resnet", 0, low, recipe={"lr": lr})
+        study.run("gelu", 0, high, recipe={"lr": lr})
+    lines = told(str(study.root))
+    head = lines.index("recipe.lr resnet gelu")
+    assert lines[head + 2 : head + 5] == ["0.001 52.00 * 60.00", "0.004 51.00 63.00 *", "0.01 50.00 61.00"]
+    notes = " ".join(lines[head + 5 :])
+    assert "one seed each" in notes and "seen on the test split" in notes
+
+
+def test_seeds_are_one_cell_and_a_gap_is_a_dash(make_study: Callable[..., Any], told: Callable[..., list[str]]) -> None:
+    study = make_study("drop")
+    for seed in range(3):
+        study.run("resnet", seed, 50.0 + seed, eval_split="holdout", recipe={"drop_path": 0.1})
+    study.run("gelu", 0, 40.0, eval_split="holdout", recipe={"drop_path": 0.0})
+    study.run("gelu", 0, 41.0, eval_split="holdout", recipe={"drop_path": 0.1})
+    lines = told(str(study.root))
+    assert "0 - 40.00" in lines and "0.1 51.00 ±1.00 * 41.00 *" in lines
+    assert not any(words in " ".join(lines) for words in ("test split", "one seed"))
+
+
+def test_a_study_of_one_setting_is_no_search(make_study: Callable[..., Any]) -> None:
+    study = make_study("plain")
+    study.run("resnet", 0, 50.0)
+    study.run("gelu", 0, 51.0)
+    with pytest.raises(UserError, match=r"one setting.*analysis\.table"):
+        tuning.main([str(study.root)])
