@@ -120,7 +120,7 @@ def _line(group: Sequence[Run], speeds: Speeds, images: tuple[int, int] | None) 
     with torch.device("meta"):
         net = build_net(run.spec, num_classes=classes, in_chans=run.data.in_chans)
     cost = measure_cost(net, run.data.image_size)
-    trained, tested = steps * recipe.batch_size, evaluated * recipe.epochs
+    trained, tested = steps * recipe.batch_size, evaluated * -(-recipe.epochs // run.engine.eval_every)
     estimate: Estimate | None = speeds.of(run.rung.name, cost.macs, run.data.image_size, run.engine.precision)
     hours = None if estimate is None else (trained / estimate.train + tested / estimate.infer) / 3600
     tensors = 1 + MOMENTS.get(recipe.optimizer, 2) + (recipe.ema_decay is not None)
@@ -167,7 +167,7 @@ def _sizes(run: Run, images: tuple[int, int] | None) -> tuple[int, int, int]:
 def _assumptions(lines: Sequence[Line]) -> list[str]:
     said = [
         "one GPU a run, the longest runs first; the data keeps up with the GPU; start-up and checkpoints take no time",
-        "each epoch trains on whole batches only and evaluates once",
+        "each epoch trains on whole batches only; evaluation is as often as engine.eval_every says",
     ]
     by_how = {how: [line for line in lines if line.how == how] for how in ("measured", "scaled", "assumed", None)}
     if found := by_how["measured"]:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/cifar10.md")
 MADE = re.compile(r"(<!-- made by: python -m (?P<command>[^\n]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.S)
 DRAWN = re.compile(r"<!-- drawn by: python -m (?P<command>analysis\.figures [^\n]*?--out [^\n]+?) -->")
 
@@ -49,7 +49,7 @@ def with_tables(text: str) -> str:
     return MADE.sub(made, text)
 
 
-def stale_pictures(text: str, replace: bool = False) -> Iterator[str]:
+def stale_pictures(page: str, text: str, replace: bool = False) -> Iterator[str]:
     """A line for each picture of a page that does not show what its command draws now; `replace` puts it right.
 
     A picture that shows the same stays as it is, whatever its pixels: another release would change each of them.
@@ -61,7 +61,8 @@ def stale_pictures(text: str, replace: bool = False) -> Iterator[str]:
             run(f"{command} --out {shlex.quote(temporary)}")
             for drawn in sorted(Path(temporary).iterdir()):
                 kept = folder / drawn.name
-                if kept.as_posix() not in text.replace(found[0], ""):
+                link = os.path.relpath(kept, Path(page).parent)  # as a reader's viewer finds it
+                if f"]({link})" not in text:
                     yield f"{kept} is drawn, but the page does not show it"
                 if kept.is_file() and shown(kept) == shown(drawn):
                     continue
@@ -90,7 +91,7 @@ def build() -> list[str]:
         if after != before:
             (ROOT / name).write_text(after, encoding="utf-8")
             changed.append(f"{name}: its tables")
-        changed += [f"{name}: {line}" for line in stale_pictures(after, replace=True)]
+        changed += [f"{name}: {line}" for line in stale_pictures(name, after, replace=True)]
     return changed
 
 
@@ -105,7 +106,7 @@ def check() -> list[str]:
         for found in MADE.finditer(text):
             if found[0] != with_tables(found[0]):
                 problems.append(f"{name}: the table of `python -m {found['command']}` is not what it prints now")
-        problems += [f"{name}: {line}" for line in stale_pictures(text)]
+        problems += [f"{name}: {line}" for line in stale_pictures(name, text)]
     return problems
 
 

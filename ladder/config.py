@@ -47,6 +47,7 @@ class EngineConfig:
     sync_batch_norm: bool = False
     deterministic: bool | None = None  # same seed, same machine: same bits; null: on CPU yes, on a GPU no (slower)
     threads: int | None = None  # CPU threads; null: torch's choice
+    eval_every: int = 1  # epochs between evaluations; the last epoch always has one
     log_every: float = 1.0  # seconds between updates of progress and heartbeat
     save_every: float = 600.0  # seconds between checkpoints within an epoch; one is written after each epoch anyway
 

@@ -351,10 +351,15 @@ class Engine:
     # ---------------------------------------------------------------------------------------------- end of epoch
 
     def _finish_epoch(self, bar: Bar | None) -> Row:
-        """Evaluate, then make the epoch part of the record: checkpoint first, metrics after."""
+        """Evaluate where it is due, then make the epoch part of the record: checkpoint first, metrics after."""
         sums = self.ranks.sum(self.sums.clone()).tolist()
-        figures = self.evaluate(self.model)
-        ema = self.evaluate(self.ema.module)["top1"] if self.ema is not None else None
+        over = self.epoch + 1 == self.recipe.epochs
+        due = over or (self.epoch + 1) % self.options.eval_every == 0
+        figures: dict[str, float | None] = dict.fromkeys(("loss", "top1", "top5"))
+        ema = None
+        if due:
+            figures |= self.evaluate(self.model)
+            ema = self.evaluate(self.ema.module)["top1"] if self.ema is not None else None
         row: Row = {
             "epoch": self.epoch + 1,
             "step": (self.epoch + 1) * self.steps_per_epoch,
@@ -368,24 +373,27 @@ class Engine:
             "seconds": self.train_seconds,
         }
         self.history.append(row)
-        if not self.best or figures["top1"] > self.best["top1"]:
-            self.best = {"top1": figures["top1"], "epoch": self.epoch + 1}
+        top1 = figures["top1"]
+        if top1 is not None and (not self.best or top1 > self.best["top1"]):
+            self.best = {"top1": top1, "epoch": self.epoch + 1}
         self.epoch, self.step, self.train_seconds = self.epoch + 1, 0, 0.0
         self.sums.zero_()
-        over = self.epoch == self.recipe.epochs
         if self.ranks.max(int(over or time.monotonic() - self._saved > MIN_SAVE_INTERVAL)):
             self.save()
         if self.ranks.is_main:
             self.folder.write_metrics(self.history)
-            self.status.top1, self.status.images_per_s = figures["top1"], row["images_per_s"]
+            self.status.images_per_s = row["images_per_s"]
+            if top1 is not None:
+                self.status.top1 = top1
             self._heartbeat()
             loss, speed = sums[0] / sums[1], sums[1] / max(float(row["seconds"] or 0), 1e-9)
+            evaluated = "" if top1 is None else f"eval loss {figures['loss']:.4f}  top-1 {top1:.2f}  "
             self.log.info(
-                "epoch %d/%d  train loss %.4f  eval loss %.4f  top-1 %.2f  %.0f images/s",
-                *(self.epoch, self.recipe.epochs, loss, figures["loss"], figures["top1"], speed),
+                "epoch %d/%d  train loss %.4f  %s%.0f images/s",
+                *(self.epoch, self.recipe.epochs, loss, evaluated, speed),
             )
             if bar is not None:
-                bar.end_epoch(loss, figures["top1"], speed, self._left())
+                bar.end_epoch(loss, top1, speed, self._left())
         return row
 
     @torch.no_grad()

@@ -83,10 +83,11 @@ class Bar:
             text = f"loss {loss:.3f}  {images_per_s:,.0f} images/s  {duration(left)} left"
             self._progress.update(self._task, completed=step, text=text)
 
-    def end_epoch(self, loss: float, top1: float, images_per_s: float, left: float) -> None:
-        """Complete the bar with the epoch's figures."""
+    def end_epoch(self, loss: float, top1: float | None, images_per_s: float, left: float) -> None:
+        """Complete the bar with the epoch's figures; top1 None: not evaluated."""
         if self._progress is not None:
-            text = f"loss {loss:.3f}  top-1 {top1:.2f}  {images_per_s:,.0f} images/s  {duration(left)} left"
+            evaluated = "" if top1 is None else f"top-1 {top1:.2f}  "
+            text = f"loss {loss:.3f}  {evaluated}{images_per_s:,.0f} images/s  {duration(left)} left"
             self._progress.update(self._task, completed=self._steps, text=text)
 
     def close(self) -> None:

@@ -211,6 +211,8 @@ def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> N
         raise UserError(
             f"engine.accumulate={engine.accumulate}: must divide recipe.batch_size={recipe.batch_size} without rest"
         )
+    if engine.eval_every < 1:
+        raise UserError(f"engine.eval_every={engine.eval_every}: must be 1 or more epochs")
     if engine.threads is not None and engine.threads < 1:
         raise UserError(f"engine.threads={engine.threads}: must be 1 or more, or null")
     if wandb.mode not in ("online", "offline", "disabled"):

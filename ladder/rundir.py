@@ -89,7 +89,7 @@ class Status:
     epochs: int = 0
     step: int = 0  # optimiser steps done
     steps: int = 0
-    top1: float | None = None  # after the last epoch done
+    top1: float | None = None  # at the last evaluation
     images_per_s: float | None = None
     eta_s: float | None = None
     ladder: str = ""

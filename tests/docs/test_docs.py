@@ -25,12 +25,13 @@ def copy(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A page of its own, with one table and one picture, and a folder to draw into."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "ROOT", tmp_path)
-    monkeypatch.setattr(build, "PAGES", ("page.md",))
+    monkeypatch.setattr(build, "PAGES", ("docs/page.md",))
     study = ROOT / "runs" / "published" / "demo"
-    page = tmp_path / "page.md"
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
     page.write_text(
         f"A\n<!-- made by: python -m analysis.table {study} --format md -->\nold\n<!-- end -->\n"
-        f"<!-- drawn by: python -m analysis.figures {study} --only roadmap --formats png --out pictures -->\n"
+        f"<!-- drawn by: python -m analysis.figures {study} --only roadmap --formats png --out docs/pictures -->\n"
         "![words](pictures/roadmap.png)\nZ\n"
     )
     return page
@@ -44,7 +45,7 @@ def test_the_documents_are_current(build: ModuleType, monkeypatch: pytest.Monkey
 def test_what_is_out_of_date_is_told_and_made_again(build: ModuleType, copy: Path) -> None:
     problems = build.check()
     assert len(problems) == 2
-    assert "is not what it prints now" in problems[0] and "pictures/roadmap.png is missing" in problems[1]
+    assert "is not what it prints now" in problems[0] and "docs/pictures/roadmap.png is missing" in problems[1]
     build.build()
     text = copy.read_text()
     assert text.startswith("A\n") and text.endswith("Z\n") and "\nold\n" not in text and "| 0 ResNet |" in text
@@ -54,8 +55,11 @@ def test_what_is_out_of_date_is_told_and_made_again(build: ModuleType, copy: Pat
 
 def test_a_comment_that_nothing_reads_is_told(build: ModuleType, copy: Path) -> None:
     build.build()
-    copy.write_text(copy.read_text().replace("<!-- end -->", "").replace("--out pictures", ""))
-    assert [line.split(" comment")[0] for line in build.check()] == ["page.md: a `made by:`", "page.md: a `drawn by:`"]
+    copy.write_text(copy.read_text().replace("<!-- end -->", "").replace("--out docs/pictures", ""))
+    assert [line.split(" comment")[0] for line in build.check()] == [
+        "docs/page.md: a `made by:`",
+        "docs/page.md: a `drawn by:`",
+    ]
 
 
 def test_a_changed_number_or_word_makes_a_picture_stale(

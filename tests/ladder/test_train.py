@@ -244,6 +244,26 @@ def test_checkpointed_activations_and_layout_do_not_change_the_result(done, tmp_
         torch.testing.assert_close(final_state(run)["model"][key], value, rtol=1e-4, atol=1e-5)
 
 
+def test_evaluating_less_often_changes_nothing_else(tmp_path: Path) -> None:
+    every, third = (run_of(tmp_path / str(n), "recipe.epochs=5", f"engine.eval_every={n}") for n in (1, 3))
+    train(every)
+    train(third)
+    told = ("history", "best")
+    assert_equal(*({k: v for k, v in final_state(run).items() if k not in told} for run in (every, third)))
+    full, sparse = (list(csv.DictReader((run.dir.path / "metrics.csv").open())) for run in (every, third))
+    measured_then = {int(row["epoch"]): row for row in sparse if row["top1"]}
+    assert sorted(measured_then) == [3, 5]  # the last epoch always
+    for epoch, row in measured_then.items():
+        assert [row[k] for k in ("top1", "top5", "eval_loss")] == [
+            full[epoch - 1][k] for k in ("top1", "top5", "eval_loss")
+        ]
+    assert [row["train_loss"] for row in sparse] == [row["train_loss"] for row in full]
+    result = json.loads((third.dir.path / "result.json").read_text())
+    assert result["final"]["top1"] == float(full[-1]["top1"]) and result["best"]["epoch"] in (3, 5)
+    with pytest.raises(UserError, match=r"engine\.eval_every=0: must be 1 or more"):
+        run_of(tmp_path, "engine.eval_every=0")
+
+
 def test_disabled_wandb_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from tiny import run_of, train; from pathlib import Path\n"
