@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.cells import Column, Grid, Line, change_text
-from analysis.files import STUDY_HELP, deliver
+from analysis.files import deliver
+from analysis.options import STUDY_HELP, add_out, add_where, pairs
 from analysis.stats import Change, Summary
 from ladder.errors import UserError, run_cli
 
@@ -155,12 +156,12 @@ def grid(agreement: Agreement) -> Grid:
 def notes(agreement: Agreement) -> list[str]:
     """What the numbers come to, in words."""
     here, there = agreement.sides
-    pairs = Counter((verdict(s.ours), verdict(s.theirs)) for s in agreement.steps)
+    both = Counter((verdict(s.ours), verdict(s.theirs)) for s in agreement.steps)
     clear = [s for s in agreement.steps if {verdict(s.ours), verdict(s.theirs)} <= {"helps", "hurts"}]
     same = sum(verdict(s.ours) == verdict(s.theirs) for s in clear)
     out = [f"clear of seed noise on both sides: {len(clear)} of {len(agreement.steps)} steps, {same} of one sign"]
     for side, index in ((here, 0), (there, 1)):
-        counts = Counter({v: sum(n for pair, n in pairs.items() if pair[index] == v) for v in VERDICTS})
+        counts = Counter({v: sum(n for pair, n in both.items() if pair[index] == v) for v in VERDICTS})
         out.append(f"{side}: " + ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v]))
     main = sum(s.kind == "main" for s in agreement.steps)
     if agreement.tau is None:
@@ -192,7 +193,6 @@ def table_of(source: str, where: Mapping[str, str]) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the comparison. Raises UserError on a user's mistake."""
     from analysis.render import markdown_grid, text_grid
-    from analysis.table import pairs
 
     parser = argparse.ArgumentParser(
         prog="python -m analysis.agreement",
@@ -203,8 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("study", help=STUDY_HELP.partition(";")[0])
     parser.add_argument("other", help="a ladder with published numbers, or another study")
     parser.add_argument("--format", choices=("text", "md", "json"), default="text")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
-    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    add_out(parser)
+    add_where(parser)
     args = parser.parse_args(argv)
     ours = table_of(args.study, pairs(args.where))
     if not ours.has_runs:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.files import STUDY_HELP
+from analysis.options import STUDY_HELP, add_compare, add_where, pairs
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--formats", default=",".join(FORMATS), help="any of svg, pdf, png; default all: %(default)s")
     out.add_argument("--columns", type=int, choices=(1, 2), default=2, help="width in columns of a paper; default 2")
     out.add_argument("--only", action="append", default=[], metavar="WORD", help="only charts with this in their name")
-    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="charts for each value")
-    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    add_compare(out, "charts")
+    add_where(out)
     return out
 
 
@@ -85,7 +85,6 @@ def _charts(args: argparse.Namespace) -> Iterator[Chart]:
     if args.study:
         from analysis.load import load, load_curves
         from analysis.summary import summarise
-        from analysis.table import pairs
 
         runs = load(args.study)
         tables = summarise(runs, compare=args.compare, where=pairs(args.where))

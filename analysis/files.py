@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ladder.errors import UserError
 
-STUDY_HELP = "a folder of runs (runs/demo), a packed study, or wandb://ENTITY/PROJECT/GROUP; several are read as one"
-
 
 def make_parent(path: Path) -> None:
     """Make the folder that `path` will lie in. Raises UserError where that can't be."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.export import export
+from analysis.options import add_compare, add_where, pairs
 from ladder.errors import UserError, one_line, run_cli
 
 if TYPE_CHECKING:
@@ -45,15 +46,14 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--mode", choices=MODES, help="default: that of the runs (offline where they were not tracked)")
     out.add_argument("--project", help="default: that of the runs")
     out.add_argument("--entity", help="user or team; default: that of the runs")
-    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a table for each value")
-    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    add_compare(out, "a table")
+    add_where(out)
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Log the run and say where it is. Raises UserError on a user's mistake."""
     args = parser().parse_args(argv)
-    from analysis.table import pairs
 
     options = {key: getattr(args, key) for key in ("mode", "project", "entity")}
     print(publish(args.study, compare=args.compare, where=pairs(args.where), **options))

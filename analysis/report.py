@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.files import STUDY_HELP
+from analysis.options import STUDY_HELP, add_compare, add_where, pairs
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("study", nargs="+", help=STUDY_HELP)
     out.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the study's folder")
     out.add_argument("--title", help="default: the names of the studies")
-    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a part for each value")
-    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    add_compare(out, "a part")
+    add_where(out)
     return out
 
 
@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: must end in .html")
     from analysis.files import make_parent, write_text
-    from analysis.table import pairs
 
     make_parent(out)  # before the minute that drawing takes
     content, skipped = build(args.study, title=args.title, compare=args.compare, where=pairs(args.where))

@@ -36,8 +36,7 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
     Raises:
         UserError: no finished run; runs that differ in more than rung and seed; a key that no config has.
     """
-    if where and len(runs):
-        runs = runs[[_matches(str(r.path), load_ladder_or_none(str(r.ladder)), where) for r in runs.itertuples()]]
+    runs = only(runs, where)
     states = runs["state"].value_counts()
     if not states.get("done", 0):
         rest = ", ".join(f"{n} {s}" for s, n in states.items()) or "no run at all"
@@ -57,8 +56,15 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
     return out
 
 
-def _matches(path: str, ladder: Ladder | None, where: Mapping[str, str]) -> bool:
-    return all(show(value(path, key, ladder)) == wanted for key, wanted in where.items())
+def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+    """The runs that have these values of config keys. Raises UserError for a key that no config has."""
+    if not where or not len(runs):
+        return runs
+
+    def matches(path: str, ladder: Ladder | None) -> bool:
+        return all(show(value(path, key, ladder)) == wanted for key, wanted in where.items())
+
+    return runs[[matches(str(run.path), load_ladder_or_none(str(run.ladder))) for run in runs.itertuples()]]
 
 
 def _without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

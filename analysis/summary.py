@@ -254,7 +254,7 @@ def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> lis
     if done["wall_s"].notna().any():
         devices = done["device"].dropna().unique()
         on = f" on {devices[0]}" if len(devices) == 1 else ""
-        notes[0] += f"; {in_words(float(done['wall_s'].sum()))} of training, one run after another{on}"
+        notes.append(f"{in_words(float(done['wall_s'].sum()))} of training, one run after another{on}")
     if any(row.top1 is not None and row.top1.n == 1 for row in rows):
         notes.append("no std and no interval where a rung has one seed")
     commits = done["git_commit"].dropna().value_counts()

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.files import STUDY_HELP, deliver
+from analysis.files import deliver
+from analysis.options import STUDY_HELP, add_compare, add_out, add_where, pairs
 from ladder.errors import UserError, run_cli, unknown
 
 FORMATS = ("text", "md", "csv", "latex", "html", "json")
@@ -32,9 +33,9 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("study", nargs="*", help=STUDY_HELP)
     out.add_argument("--format", choices=FORMATS, help="default: text, or what the suffix of --out says")
-    out.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
-    out.add_argument("--compare", "--by", action="append", default=[], metavar="KEY", help="a table for each value")
-    out.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    add_out(out)
+    add_compare(out, "a table")
+    add_where(out)
     out.add_argument("--paper", metavar="LADDER", help="the published numbers of a ladder alone, without runs")
     out.add_argument("--standalone", action="store_true", help="latex: a whole document instead of a table to \\input")
     return out
@@ -43,7 +44,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the table. Raises UserError on a user's mistake."""
     args = parser().parse_args(argv)
-    where = pairs(args.where)
     kind = args.format or _by_suffix(args.out)
     if args.standalone and kind != "latex":
         raise UserError(f"--standalone goes with --format latex, not {kind}")
@@ -60,21 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         from analysis.load import load
 
-        tables = summarise(load(args.study), compare=args.compare, where=where)
+        tables = summarise(load(args.study), compare=args.compare, where=pairs(args.where))
     content = latex(tables, standalone=args.standalone) if kind == "latex" else RENDER[kind](tables)
     deliver(content, args.out)
     return 0
-
-
-def pairs(given: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE options as a mapping. Raises UserError where one has no `=`."""
-    out: dict[str, str] = {}
-    for item in given:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise UserError(f"--where {item}: must be KEY=VALUE, such as recipe.lr=0.004")
-        out[key.strip()] = value.strip()
-    return out
 
 
 def _by_suffix(out: Path | None) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells import NONE, Column, Grid, Line, spread
 from analysis.configs import differences, flatten, read_config, show
-from analysis.files import STUDY_HELP, deliver
+from analysis.files import deliver
+from analysis.options import STUDY_HELP, add_out, add_where, pairs
 from analysis.render import markdown_grid, text_grid
 from analysis.stats import Summary
 from ladder.errors import UserError, run_cli
@@ -91,11 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("study", nargs="+", help=STUDY_HELP)
     parser.add_argument("--format", choices=("text", "md"), default="text")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
+    add_where(parser)
+    add_out(parser)
     args = parser.parse_args(argv)
     from analysis.load import load
+    from analysis.selection import only
 
-    deliver({"text": text_grid, "md": markdown_grid}[args.format](grid(load(args.study))), args.out)
+    found = grid(only(load(args.study), pairs(args.where)))
+    deliver({"text": text_grid, "md": markdown_grid}[args.format](found), args.out)
     return 0
 
 
