@@ -88,8 +88,7 @@ def subtitle(table: Table) -> str:
     if not table.has_runs:
         return f"as published: {table.source}"
     images = f" ({table.eval_size:,} images)" if table.eval_size else ""
-    parts = [f"top-1 of the last epoch on the {table.eval_split} split{images}", f"recipe {table.recipe}"]
-    parts += [f"{table.epochs} epochs"] if table.epochs else []
+    parts = [f"top-1 of the last epoch on the {table.eval_split} split{images}", table.training]
     parts += [f"batch {table.batch_size}"] if table.batch_size else []
     parts += [f"{table.image_size} px"] if table.image_size else []
     return ", ".join(parts)

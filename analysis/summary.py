@@ -61,6 +61,7 @@ class Table:
     data: str | None = None
     eval_split: str | None = None
     eval_size: int | None = None
+    train_size: int | None = None
     image_size: int | None = None
     recipe: str | None = None
     epochs: int | None = None
@@ -83,6 +84,12 @@ class Table:
     def paper_data_name(self) -> str:
         """The paper's data set as people write it."""
         return {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}.get(self.paper_data, self.paper_data)
+
+    @property
+    def training(self) -> str:
+        """The recipe and how much of it: "recipe cifar, 30 epochs of 50,000 images"."""
+        images = f" of {self.train_size:,} images" if self.train_size else ""
+        return f"recipe {self.recipe}" + (f", {self.epochs} epochs{images}" if self.epochs else "")
 
     @property
     def has_runs(self) -> bool:
@@ -157,6 +164,7 @@ def _table(group: Group) -> Table:
         data=str(first["data"]),
         eval_split=first["eval_split"],
         eval_size=_int(first["eval_size"]),
+        train_size=_int(first["train_size"]),
         image_size=_int(first["image_size"]),
         recipe=first["recipe"],
         epochs=_int(first["epochs"]),

@@ -137,4 +137,4 @@ def _caption(table: Table, data: pd.DataFrame) -> str:
     seeds = data.groupby("rung")["seed"].nunique()
     band = f"; band: range over {seeds.max()} seeds" if seeds.max() > 1 else ""
     grey = "grey: the base" if table.kind == "star" else "grey: the rung before the group's first step"
-    return f"{table.data}, {table.eval_split} split, recipe {table.recipe}{band}; {grey}."
+    return f"{table.data}, {table.eval_split} split, {table.training}{band}; {grey}."

@@ -119,9 +119,7 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
             )
     else:
         choice = "".join(f", {key}={show(value)}" for key, value in table.choice.items())
-        parts.append(
-            f"Last epoch on the {table.eval_split} split, recipe {table.recipe}, {table.epochs} epochs{choice}"
-        )
+        parts.append(f"Last epoch on the {table.eval_split} split, {table.training}{choice}")
     if any(bar.std is not None for bar in data):
         counts = sorted({row.top1.n for row in table.rows if row.top1 and row.top1.n > 1})
         seeds = "3" if paper else f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -193,7 +193,7 @@ def _panel(axes: Axes, panel: Panel, size: float, key_at: float) -> None:
 def _caption(table: Table, data: Sequence[Panel], paper: bool) -> str:
     if paper:
         return f"Published: {table.source}."
-    parts = [f"Last epoch on the {table.eval_split} split, recipe {table.recipe}, {table.epochs} epochs"]
+    parts = [f"Last epoch on the {table.eval_split} split, {table.training}"]
     lines = [line for panel in data for line in panel.lines]
     if any(std for line in lines for _, _, std in line.points):
         parts.append("bars: ± std over seeds")

@@ -62,7 +62,10 @@ def test_the_headline_is_the_last_epoch_and_says_so(make_study: Make) -> None:
     study.run("resnet", 0, 90.0, best={"top1": 99.0, "epoch": 1})
     text = FORMATS["text"]([only(study)])
     assert "90.00" in text and "99.00" not in text
-    assert "top-1 of the last epoch on the test split (360 images), recipe tiny, 3 epochs, batch 64, 32 px" in text
+    assert (
+        "top-1 of the last epoch on the test split (360 images), recipe tiny, 3 epochs of 1,437 images, batch 64, 32 px"
+        in text
+    )
 
 
 def test_rungs_in_ladder_order_and_side_rungs_under_their_parent_against_it(make_study: Make) -> None:
