@@ -66,7 +66,7 @@ demo: $(STAMP) ## train every rung of a small ladder, then its table and its cha
 	@$(BIN)/python -m analysis.table runs/demo
 	@$(BIN)/python -m analysis.figures runs/demo --only roadmap
 
-docs: $(STAMP) ## make the README's tables and pictures again: of runs/published/ and of the published numbers
+docs: $(STAMP) ## make the documents' tables and pictures again: of runs/published/ and of the published numbers
 	@$(BIN)/python docs/build.py
 
 docs-check: $(STAMP) ## tell which of them are out of date
