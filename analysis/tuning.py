@@ -67,7 +67,7 @@ def _title(done: pd.DataFrame) -> str:
 
 
 def _notes(done: pd.DataFrame) -> list[str]:
-    notes = [f"{BEST} the best of its column"]
+    notes = [f"best of its column: {BEST}"]
     seeds = done.groupby(["rung", "group_hash"])["seed"].nunique()
     if int(seeds.max()) == 1:
         notes.append("one seed each: small differences are noise")

@@ -100,9 +100,7 @@ def _number(change: Change) -> str:
 
 
 def _caption(table: Table, changes: list[Change], paper: bool) -> str:
-    parts = [
-        f"Published: {table.source}" if paper else f"{table.data}, {table.eval_split} split, {table.training}"
-    ]
+    parts = [f"Published: {table.source}" if paper else f"{table.data}, {table.eval_split} split, {table.training}"]
     if any(not math.isnan(c.half) for c in changes):
         parts += ["bars: 95% interval", "hollow: within seed noise"]
     if any(math.isnan(c.half) for c in changes):
