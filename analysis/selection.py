@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,14 +99,17 @@ def _parts(
         keys.setdefault(key, []).append(run.Index)
         choices.setdefault(key, choice)
     finished = set(done.index)
-    ordered = sorted((k for k in keys if finished.intersection(keys[k])), key=lambda k: (k[:2], _natural(choices[k])))
+    ordered = sorted(
+        (k for k in keys if finished.intersection(keys[k])), key=lambda k: (k[:2], natural(choices[k].values()))
+    )
     return [(runs.loc[keys[k]], choices[k]) for k in ordered]
 
 
-def _natural(choice: Mapping[str, Any]) -> list[tuple[int, float, str]]:
+def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:
+    """A key to sort settings by: numbers by size, then all else by how a person types it."""
     return [
         (0, float(v), "") if isinstance(v, int | float) and not isinstance(v, bool) else (1, 0.0, show(v))
-        for v in choice.values()
+        for v in values
     ]
 
 

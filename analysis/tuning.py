@@ -14,6 +14,7 @@ from analysis.configs import differences, flatten, read_config, show
 from analysis.files import deliver
 from analysis.options import STUDY_HELP, add_out, add_where, pairs
 from analysis.render import markdown_grid, text_grid
+from analysis.selection import natural, only
 from analysis.stats import Summary
 from ladder.errors import UserError, run_cli
 
@@ -48,11 +49,11 @@ def grid(runs: pd.DataFrame) -> Grid:
     means = {s: {rung: Summary.of(by[rung]) for rung in by} for s, by in found.items()}
     best = {rung: max(m.mean for by in means.values() if (m := by.get(rung))) for rung in rungs}
     lines = []
-    for setting in sorted(means, key=lambda s: [_order(v) for v in s]):
+    for setting in sorted(means, key=natural):
         cells = []
         for rung in rungs:
             one = means[setting].get(rung)
-            mark = f" {BEST}" if one is not None and one.mean == best[rung] and len(means) > 1 else ""
+            mark = f" {BEST}" if one is not None and one.mean == best[rung] else ""
             cells.append(NONE if one is None else spread(one.mean, one.std) + mark)
         lines.append(Line((*(show(value) for value in setting), *cells), "main"))
     columns = (*(Column(key) for key in keys), *(Column(rung) for rung in rungs))
@@ -76,11 +77,6 @@ def _notes(done: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _order(value: Any) -> tuple[int, float, str]:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, float(value), "") if is_number else (1, 0.0, show(value))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the table. Raises UserError on a user's mistake."""
     parser = argparse.ArgumentParser(
@@ -95,7 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_out(parser)
     args = parser.parse_args(argv)
     from analysis.load import load
-    from analysis.selection import only
 
     found = grid(only(load(args.study), pairs(args.where)))
     deliver({"text": text_grid, "md": markdown_grid}[args.format](found), args.out)
