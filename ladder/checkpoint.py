@@ -52,13 +52,16 @@ def load(
     Raises UserError for a file that asks to run code, naming what it asks for, and where files lie there but none
     can be read.
     """
-    found = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
-    for path in found:
+    broken = False
+    for path in (folder / LAST, folder / PREVIOUS):
         try:
             return read(path, map_location)
+        except FileNotFoundError:  # also for a moment while another process saves: then the one before is there
+            continue
         except OSError as error:
+            broken = True
             warn(f"checkpoint {path} is broken ({one_line(error)}): trying the one before")
-    if found:
+    if broken:
         raise UserError(f"no checkpoint in {folder} can be read: remove that folder to start the run again")
     return None
 

@@ -53,6 +53,28 @@ def test_all_broken_is_told_not_ignored(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
+def _save_over_and_over(folder: Path) -> None:
+    for step in range(10**9):
+        checkpoint.save(folder, {"step": step})
+
+
+def test_a_reader_beside_a_writer_always_loads_and_is_told_nothing(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"step": -1})
+    writer = multiprocessing.get_context("fork").Process(target=_save_over_and_over, args=(tmp_path,))
+    writer.start()
+    try:
+        newest = -1
+        for _ in range(300):
+            loaded = checkpoint.load(tmp_path, warn=pytest.fail)
+            assert loaded is not None
+            assert loaded["step"] >= newest - 1  # between the two renames the one before is the newest
+            newest = loaded["step"]
+        assert newest > 0, "nothing was saved meanwhile"
+    finally:
+        writer.kill()
+        writer.join()
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch pwned",)

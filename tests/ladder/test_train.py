@@ -129,8 +129,10 @@ def survives_kills(tmp_path: Path, kills: int, ranks: int, seed: int) -> None:
     draw = random.Random(seed)
 
     def last_save() -> int:
-        path = disturbed.dir.checkpoints / "last.pt"
-        return path.stat().st_mtime_ns if path.exists() else 0
+        try:
+            return (disturbed.dir.checkpoints / "last.pt").stat().st_mtime_ns
+        except FileNotFoundError:  # none yet, or for a moment between the two renames of a save
+            return 0
 
     for number in range(kills):
         before = last_save()
