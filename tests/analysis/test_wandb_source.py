@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sweeps import Sweep
+from sweeps import Sweep, end_fork_server
 from tiny import run_of
 from wandb_files import read_back
 from wandb_server import KEY, Server
@@ -34,6 +34,7 @@ def after(steps: int) -> Callable[[], bool]:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study tracked by W&B offline, in every state: done; failed; killed, stopped and resumed; stopped."""
+    end_fork_server()
     sweep = Sweep(tmp_path_factory.mktemp("swept"))
     launch = ("rung=resnet,patchify_stem,kernel_7", "wandb.mode=offline", "hydra.launcher.max_attempts=1")
     sweep.faults = {"patchify_stem": "nan", "kernel_7": "kill"}

@@ -17,7 +17,7 @@ from ladder.errors import UserError
 from ladder.nets import build_net, check_image_size, net_class
 from ladder.nets.roadmap import Block
 from ladder.rungs import Ladder, Step, load_ladder
-from ladder.spec import NetSpec
+from ladder.spec import SPECS, NetSpec
 from ladder.zoo import build_model
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm)
@@ -57,7 +57,7 @@ STEPS = [step.name for step in LADDER.steps]
 NARROW = narrow(LADDER)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     steps=st.sets(st.sampled_from([*STEPS, "kernel_5", "kernel_9", "kernel_11"])),
     changes=overrides,
@@ -86,7 +86,7 @@ def test_each_step_can_be_left_out_of_the_small_ladder(missing: str) -> None:
         assert gradient is not None and gradient.isfinite().all(), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(spec=small_specs())
 def test_feature_maps_are_as_announced(spec: NetSpec) -> None:
     net = build_net(spec, num_classes=3).eval()
@@ -99,7 +99,7 @@ def test_feature_maps_are_as_announced(spec: NetSpec) -> None:
     assert features.shape == (1, net.num_features, 2, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(spec=small_specs())
 def test_the_smallest_image_passes_and_the_next_smaller_does_not(spec: NetSpec) -> None:
     net, least = build_net(spec, num_classes=3).eval(), smallest(spec)
@@ -228,7 +228,7 @@ def test_both_stems_have_the_stride_asked_for(stride: int) -> None:
         assert kinds == expected + ["MaxPool2d"] * (stem == "resnet" and stride > 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spec=small_specs())
 def test_a_convolution_has_a_bias_where_no_norm_follows_or_always(spec: NetSpec) -> None:
     net = build_net(spec)
@@ -333,4 +333,7 @@ def test_a_head_with_a_norm_refuses_a_pooling_that_doubles_the_width() -> None:
 
 
 def test_every_kind_of_spec_has_its_network() -> None:
-    assert net_class(NetSpec()) is net_class(NetSpec)
+    assert {net_class(kind).__name__ for kind in SPECS.values()} == {"RoadmapNet", "IsotropicNet"}
+    with torch.device("meta"):
+        for kind in SPECS.values():
+            assert isinstance(build_net(kind()), net_class(kind))

@@ -15,7 +15,7 @@ from ladder.errors import UserError
 from ladder.spec import IsotropicSpec, NetSpec, Spec, TimmSpec, spec_class
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(spec=st.one_of(small_specs(), isotropic_specs(), st.builds(TimmSpec, st.just("resnet18"), st.integers(1, 99))))
 def test_plain_values_make_the_same_spec_again(spec: Spec) -> None:
     for back in (json.loads(json.dumps(spec.to_dict())), yaml.safe_load(yaml.safe_dump(spec.to_dict()))):

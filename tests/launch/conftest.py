@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import RUNGS, Sweep, is_alive
+from sweeps import RUNGS, Sweep, end_fork_server, is_alive
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _own_fork_server() -> None:
-    """Python has one fork server a process: one that other tests started knows nothing of faults and preloads.
-
-    It is killed: asked to end, it would first wait for whatever process has inherited its life line.
-    """
-    server = forkserver._forkserver  # type: ignore[attr-defined]
-    if server._forkserver_pid is not None:
-        os.kill(server._forkserver_pid, signal.SIGKILL)
-    server._stop()
+    end_fork_server()
 
 
 @pytest.fixture
@@ -32,7 +25,8 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     yield made
     for status in made.statuses().values():
         if status["state"] == "running" and is_alive(status["pid"]):
-            os.kill(status["pid"], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status["pid"], signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sweeps import Sweep, finish, started
 
 from ladder.errors import UserError
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 LATER = "+hydra.launcher.additional_parameters.begin=now+1hour"  # jobs that only wait
 
 
@@ -50,7 +50,7 @@ def test_a_disturbed_study_ends_equal_to_an_undisturbed_one(
     time.sleep(2)
     cluster.start_node()
 
-    first = finish(process, 300)
+    first = finish(process)
     assert first.code == 75, first.out + first.err
     assert "12 done, 1 stopped" in first.out
     statuses = sweep.statuses()

@@ -32,6 +32,7 @@ def _faulty_step(self: Engine, batches: Any) -> None:
     if kind == "nan":
         next(self.model.parameters()).data.fill_(float("nan"))
     if kind == "hang":
+        (self.folder.path / "hangs").touch()
         time.sleep(3600)
     if kind.startswith("print") and self.step == 0:
         name = kind.split()[1]

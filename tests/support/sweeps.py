@@ -7,12 +7,14 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ class Sweep:
             time.sleep(0.05)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 240) -> Ended:
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> Ended:
     """Wait for a launcher; kill it if that takes too long."""
     try:
         out, err = process.communicate(timeout=seconds)
@@ -150,5 +152,21 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    if not Path("/proc").is_dir():
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # gone between the two looks
+        return False
+
+
+def end_fork_server() -> None:
+    """Python has one fork server a process: one that other tests started knows nothing of faults and preloads.
+
+    It is killed: asked to end, it would first wait for whatever process has inherited its life line.
+    """
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server._forkserver_pid, signal.SIGKILL)
+    server._stop()
