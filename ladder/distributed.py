@@ -108,12 +108,13 @@ def srun_ranks(environment: Mapping[str, str]) -> dict[str, str]:
     local = environment.get("SLURM_LOCALID", "0")
     if len(environment.get("CUDA_VISIBLE_DEVICES", ",").split(",")) == 1:  # Slurm shows each process its own GPU only
         local = "0"
+    # a port of the job's own, below those that Linux gives to any connection
     return {
         "RANK": environment["SLURM_PROCID"],
         "WORLD_SIZE": world,
         "LOCAL_RANK": local,
         "MASTER_ADDR": environment.get("MASTER_ADDR", hosts.split()[0]),
-        "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + int(environment.get("SLURM_JOB_ID", 0)) % 20000)),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(12000 + int(environment.get("SLURM_JOB_ID", 0)) % 20000)),
     }
 
 

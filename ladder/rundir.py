@@ -40,7 +40,14 @@ def stable_hash(what: Mapping[str, Any]) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:
-    """Replace `path` by `content`: write beside it, fsync if `durable`, rename. On an OSError the old file stays."""
+    """Replace `path` by `content`: write beside it, fsync if `durable`, rename. On an OSError the old file stays.
+
+    A link stays one; what is no file (/dev/stdout, a pipe) is written to.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -161,18 +168,28 @@ class RunDir:
         """Write `result.json`, the last file of a run: from now on it is done."""
         write_atomic(self.path / "result.json", json.dumps({"format": FORMAT, **result}, indent=1))
 
+    def remove_leftovers(self) -> None:
+        """Remove the halves of checkpoints that killed processes left. For who holds the lock."""
+        for left in (*self.checkpoints.glob(".*.tmp"), *self.path.glob(".model.*.tmp")):
+            left.unlink(missing_ok=True)
+
     @contextlib.contextmanager
-    def lock(self, fresh: float = HEARTBEAT_LIMIT) -> Iterator[None]:
-        """Hold the folder for this process. Raises Busy while another one holds it.
+    def lock(self, fresh: float = HEARTBEAT_LIMIT, patience: float = 0.2) -> Iterator[None]:
+        """Hold the folder for this process. Raises Busy while another one holds it (for longer than `is_busy` does).
 
         On one host a file lock decides, which the kernel frees with its process, however that ends. Across hosts
         (where file locks may not reach) a heartbeat of another host, less than `fresh` seconds old, does.
         """
         with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Busy(f"{self.path} is being trained by another process: wait for it or end it") from None
+            until = time.monotonic() + patience
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise Busy(f"{self.path} is being trained by another process: wait for it or end it") from None
+                    time.sleep(0.02)
             status = self.read_status()
             if (
                 status is not None
@@ -189,7 +206,7 @@ class RunDir:
         if not (self.path / ".lock").exists():
             return False
         try:
-            with self.lock():
+            with self.lock(patience=0):
                 return False
         except Busy:
             return True

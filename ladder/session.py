@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -11,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,11 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
     try:
         # a mistake in a run that has no folder yet is told before anything is written
         engine = None if folder.path.exists() else _try_build(run, ranks, stop)
-        if not ranks.is_main:
-            return _train(run, ranks, stop, engine)
-        folder.create()
-        with folder.lock():
+        if ranks.is_main:
+            folder.create()
+        with folder.lock() if ranks.is_main else contextlib.nullcontext():
+            if ranks.max(int(ranks.is_main and folder.is_done)):  # by another process, while this one began
+                return Outcome("skipped", run.label)
             return _train(run, ranks, stop, engine)
     finally:
         ranks.close()
@@ -67,6 +70,9 @@ def _train(run: Run, ranks: Ranks, stop: Callable[[], bool], engine: Engine | No
         if ranks.is_main:
             from omegaconf import OmegaConf
 
+            # at once: where locks do not reach from host to host, this is what keeps others out
+            folder.write_status(replace(before, state="running", error=None, attempts=status.attempts))
+            folder.remove_leftovers()
             write_atomic(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(run.config))))
         code = git_state()  # now: the code that is loaded, not what the checkout holds when training ends
         engine = engine or Engine(run, ranks, stop)

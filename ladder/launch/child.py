@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -50,7 +51,8 @@ def main(run: Run, share: Share, report: Connection[Outcome, None]) -> None:
         outcome = Outcome("busy", run.label, str(error))
     except UserError as error:
         outcome = Outcome("failed", run.label, str(error))
-    report.send(outcome)
+    with contextlib.suppress(OSError):  # the launcher may be gone
+        report.send(outcome)
     report.close()
 
 

@@ -242,6 +242,8 @@ class Pool(Ledger):
     def _judge(self, worker: Worker) -> None:
         """Decide what the end of a process means for its run."""
         job, outcome, code = worker.job, worker.outcome, worker.process.exitcode
+        if outcome is None and job.run.dir.is_done:  # it died between its result and its report
+            outcome, worker.doomed = Outcome("done", job.run.label), None
         if outcome is not None and worker.doomed is None:
             self.judge(job, outcome, time.monotonic() - worker.born)
             return

@@ -286,15 +286,15 @@ def _alone(study: Path) -> Iterator[None]:
     """Hold the study's job arrays for this process."""
     (study / FOLDER).mkdir(parents=True, exist_ok=True)
     lock = study / FOLDER / ".lock"
-    try:
-        with open(lock, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
             yield
-    finally:
-        if os.listdir(study / FOLDER) == [lock.name] and os.listdir(study) == [FOLDER]:
-            shutil.rmtree(study, ignore_errors=True)  # nothing was sent: leave nothing
-            with contextlib.suppress(OSError):  # it may hold other studies
-                study.parent.rmdir()
+        finally:
+            if os.listdir(study / FOLDER) == [lock.name] and os.listdir(study) == [FOLDER]:
+                shutil.rmtree(study, ignore_errors=True)  # nothing was sent: leave nothing
+                with contextlib.suppress(OSError):  # it may hold other studies
+                    study.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -44,6 +44,19 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
 
+def test_atomic_write_keeps_a_link_and_writes_to_what_is_no_file(tmp_path: Path) -> None:
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "file.txt")
+    write_atomic(link, "through")
+    assert link.is_symlink()
+    assert (tmp_path / "file.txt").read_text() == "through"
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(pipe, "into it")
+    assert os.read(reader, 100) == b"into it"
+    os.close(reader)
+
+
 def test_status_survives_unknown_fields(tmp_path: Path) -> None:
     folder = RunDir(tmp_path / "run")
     folder.create()

@@ -131,7 +131,7 @@ def test_the_ranks_of_srun() -> None:
     step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "20123"}
     ranks = srun_ranks({**step, "SLURM_STEP_NODELIST": "gpu7"})
     assert (ranks["RANK"], ranks["WORLD_SIZE"], ranks["LOCAL_RANK"]) == ("3", "4", "1")
-    assert (ranks["MASTER_ADDR"], ranks["MASTER_PORT"]) == ("gpu7", "20123")
+    assert (ranks["MASTER_ADDR"], ranks["MASTER_PORT"]) == ("gpu7", "12123")
     assert srun_ranks({**step, "CUDA_VISIBLE_DEVICES": "0,1"})["LOCAL_RANK"] == "1"
     assert srun_ranks({**step, "CUDA_VISIBLE_DEVICES": "1"})["LOCAL_RANK"] == "0", "Slurm shows each its own GPU"
     assert srun_ranks({**step, "WORLD_SIZE": "2"}) == {}, "torchrun has the last word"
