@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
+from ladder.errors import UserError, unknown
 from ladder.recipe import Recipe
 from ladder.spec import SPECS
 
@@ -32,6 +34,32 @@ class DataConfig:
     fraction: float = 1.0  # part of the training set, stratified, to train on: for quick studies
     loader: str = "timm"  # timm: worker processes | memory: whole set as one uint8 tensor on the device
     workers: int = 4  # processes of the timm loader
+
+    def check(self) -> None:
+        """Raise UserError naming the first value that can't be, and what is allowed; opens no file."""
+        if self.loader not in ("memory", "timm"):
+            raise unknown("data.loader", self.loader, ["memory", "timm"])
+        if self.in_chans not in (1, 3):
+            raise UserError(f"data.in_chans={self.in_chans}; allowed: 1 (grayscale), 3 (colour)")
+        if not 1 <= self.image_size <= 4096:
+            raise UserError(f"data.image_size={self.image_size}; allowed: 1 to 4096 pixels")
+        if not 0 <= self.holdout <= 0.9:
+            raise UserError(
+                f"data.holdout={self.holdout}; allowed: 0 (evaluate on the test set) to 0.9 of the training set"
+            )
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"data.fraction={self.fraction}; allowed: above 0, up to 1 (the whole training set)")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise UserError(f"data.num_classes={self.num_classes}; allowed: 1 or more, or null to count them")
+        if not 0 <= self.workers <= 1024:
+            raise UserError(f"data.workers={self.workers}; allowed: 0 (load in the training process) to 1024")
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3) or not all(math.isfinite(v) for v in values):
+                raise UserError(
+                    f"data.{key}={list(values)}; allowed: one number for each of 3 channels, or one for all"
+                )
+        if not all(v > 0 for v in self.std):
+            raise UserError(f"data.std={list(self.std)}; allowed: numbers above 0")
 
 
 @dataclass
@@ -73,7 +101,7 @@ class TrainConfig:
     """The root of a run's config (`conf/train.yaml`)."""
 
     ladder: Any = MISSING  # the content of conf/ladder/NAME.yaml
-    rung: Any = None  # name or number; null: the top
+    rung: Any = None  # name or number; null: the top (of a star: its base)
     steps: list[str] | None = None  # instead of a rung: only these steps
     without: list[str] | None = None  # instead of a rung: all steps but these
     reference: Any = None  # instead of a rung: a model of timm by its name; in a sweep several, further runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,9 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
     recipe.check()
     data: DataConfig = OmegaConf.to_object(cfg.data)  # type: ignore[assignment]
     if data.source == "imagefolder" and data.name == "imagefolder" and data.root:
-        data.name = Path(data.root).name  # two folders are two data sets
+        # a folder's name is the data set's, wherever it lies; data.name tells two folders of one name apart
+        data.name = Path(data.root).resolve().name
+    data.check()
     engine: EngineConfig = OmegaConf.to_object(cfg.engine)  # type: ignore[assignment]
     wandb: WandbConfig = OmegaConf.to_object(cfg.wandb)  # type: ignore[assignment]
     _check_engine(engine, recipe, wandb)
@@ -138,6 +140,16 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
         config_hash=stable_hash(what),
         group_hash=stable_hash({**same, "overrides": overrides}),
     )
+
+
+def unheeded(run: Run, overrides: Iterable[str]) -> list[str]:
+    """A line for each recipe key among the overrides that the run's rung sets itself: there its own value stays."""
+    given = {text.partition("=")[0].lstrip("+") for text in overrides}
+    return [
+        f"recipe.{key}: rung {run.rung.name} of {run.ladder.name} sets it to {value} itself, and that is what it gets"
+        for key, value in run.rung.recipe.items()
+        if f"recipe.{key}" in given
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -116,7 +116,10 @@ class Ladder:
     def side_rungs(self) -> list[Rung]:
         """The variants that hang off the chain, in order of the file."""
         main = [self.base.name, *(s.name for s in self.steps)]
-        return [self._rung(s, None, [*self.steps[: main.index(str(s.after))], s], s.after) for s in self.side]
+        paths = [self.steps[: main.index(str(s.after))] for s in self.side]
+        if self.kind == "star":
+            paths = [path[-1:] for path in paths]  # each step is on the base alone
+        return [self._rung(s, None, [*path, s], s.after) for s, path in zip(self.side, paths, strict=True)]
 
     def _rung(self, step: Step, index: int | None, path: Iterable[Step], parent: str | None) -> Rung:
         spec, recipe = self._apply(path)
@@ -130,7 +133,10 @@ class Ladder:
         return spec_class(self.network).from_mapping(change), recipe
 
     def rung(self, key: str | int | None = None) -> Rung:
-        """The rung of a name or a number; without one the top. Raises UserError naming the nearest names."""
+        """The rung of a name or a number; without one the top (of a star: the base).
+
+        Raises UserError naming the nearest names.
+        """
         main, side = self.rungs, self.side_rungs
         if key is None:
             return main[0] if self.kind == "star" else main[-1]

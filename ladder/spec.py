@@ -45,7 +45,7 @@ def check_rate(name: str, value: object) -> None:
 def check_layer_scale(value: object) -> None:
     """Refuse a layer scale that is neither off (null) nor a positive start value."""
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 10):
-        raise UserError(f"spec.layer_scale={value!r}: must be null (off) or a start value above 0, such as 1e-6")
+        raise UserError(f"spec.layer_scale={value!r}: must be null (off) or a start value above 0, at most 10, as 1e-6")
 
 
 def check_act(name: str, value: object) -> None:

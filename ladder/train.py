@@ -100,7 +100,9 @@ def task(cfg: Any) -> Outcome:
     """Hydra's task function: prepare and execute one config. A mistake is an outcome: Hydra would add its lines."""
     try:
         _check_launcher()
-        outcome = execute(prepare(cfg))
+        run = prepare(cfg)
+        _tell_unheeded(run)
+        outcome = execute(run)
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         outcome = Outcome("refused", "", one_line(error))
@@ -119,6 +121,18 @@ def _check_launcher() -> None:
             raise UserError(
                 f"hydra/launcher={launcher} is for sweeps, also of one run: add -m, or this run trains here"
             )
+
+
+def _tell_unheeded(run: Any) -> None:
+    """Say which recipe keys of the command line have no effect on this one run (the sweeper says so of a sweep)."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from ladder.resolve import unheeded
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN and os.environ.get("RANK", "0") == "0":
+        for line in unheeded(run, HydraConfig.get().overrides.task):
+            print(f"note: {line}", file=sys.stderr)
 
 
 def register_schema() -> None:
@@ -220,13 +234,13 @@ def _help() -> str:
     return f"""{__doc__}
 Choices
   ladder=      {names("ladder")}
-  rung=        a name or number of the ladder; without it the top (or steps=[...] / without=[...])
+  rung=        a name or number of the ladder; without it the top, of a star the base (or steps=[...] / without=[...])
   reference=   instead of a rung a model of timm; with -m a list, [swin_tiny_patch4_window7_224,...], beside the rungs
   recipe=      {names("recipe")}
   data=        {names("data")}
   experiment=  {names("experiment")}
 Keys
-  seed, study, runs_dir, device (auto, cpu, cuda, cuda:N)
+  seed, study, runs_dir, device (auto, cpu, cuda, cuda:N), weights (a run folder or model.safetensors to start from)
 {keys}
 Hydra's own flags (-m, --cfg job, --config-dir DIR, ...): see `--hydra-help`."""
 

@@ -68,7 +68,7 @@ def build_model(
 
     Args:
         ladder: a ladder, its name, or the path of its YAML file.
-        rung: name or number; without one the top of the chain.
+        rung: name or number; without one the top of the chain (of a star: its base).
         steps: instead of a rung: only these steps, in the ladder's order.
         without: instead of a rung: all steps but these.
         num_classes: outputs of the classifier; 0: none.

@@ -46,6 +46,7 @@ class FileImages:
         self.labels: Ints = np.array(labels, dtype=np.int64)
 
     def path(self, index: int) -> str:
+        """Where an image lies."""
         name = self._bytes.numpy()[self._ends[index] : self._ends[index + 1]].tobytes()
         return os.path.join(self._root, name.decode("utf-8", "surrogateescape"))
 

@@ -60,6 +60,7 @@ class Share:
 
     @property
     def global_batch(self) -> int:
+        """Images of an optimiser step, over all ranks."""
         return self.micro_batch * self.accumulate * self.world
 
     def starts(self, steps: int, start_step: int = 0) -> Iterator[int]:

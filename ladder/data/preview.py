@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from ladder.data.order import permutation, uniforms
 from ladder.data.sources import is_stream, open_source
 from ladder.errors import UserError, one_line, run_cli
 from ladder.recipe import Recipe
+from ladder.rundir import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +50,9 @@ def main() -> int:
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: no folder {out.parent}")
     figure = draw(data, recipe, seed, args.images)
+    figure.savefig(content := BytesIO(), format="png")
     try:
-        figure.savefig(out, format="png")
+        write_atomic(out, content.getvalue())
     except OSError as error:
         raise UserError(f"can't write {out} ({one_line(error)})") from error
     print(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
-from ladder.resolve import Run
+from ladder.resolve import Run, unheeded
 
 Batches = list[list[list[str]]]  # of jobs, each a list of overrides
 
@@ -46,9 +47,12 @@ class StudySweeper(Sweeper):
         """Launch the grid of all values given. Raises UserError, or Hydra's errors, before anything starts."""
         assert self.hydra_context is not None and self.launcher is not None
         batches = grid(self.hydra_context.config_loader, self.params, arguments, self.max_batch_size)
+        told: dict[str, None] = {}
         for batch in batches:
             for job in batch:
-                self.composer.run(job)
+                told |= dict.fromkeys(unheeded(self.composer.run(job), job))
+        for line in told:
+            print(f"note: {line}", file=sys.stderr)
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in batches:

@@ -125,7 +125,7 @@ def test_without_a_name_the_top_rung_is_meant() -> None:
     assert load_ladder("convnext_t").rung().name == "separate_downsampling"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chosen=st.sets(st.sampled_from(STEPS)), order=st.randoms())
 def test_a_subset_applies_its_steps_in_the_ladders_order(chosen: set[str], order: Any) -> None:
     ladder = load_ladder("convnext_32")
@@ -260,4 +260,14 @@ def test_in_a_star_every_step_starts_from_the_base() -> None:
     assert [r.spec for r in star.rungs] == [NetSpec(), NetSpec(widths=(32,) * 4), NetSpec(act="gelu")]
     assert [r.parent for r in star.rungs] == [None, "start", "start"]
     assert [dict(r.recipe) for r in star.rungs] == [{}, {"lr": 0.1}, {}]
+
+
+def test_in_a_star_a_side_step_is_on_the_step_that_it_names() -> None:
+    steps = [{"name": "wide", "change": {"widths": [32] * 4}}, {"name": "gelu", "change": {"act": "gelu"}}]
+    side = [
+        {"name": "large", "after": "gelu", "change": {"kernel_size": 9}},
+        {"name": "larger", "after": "start", "change": {"kernel_size": 11}},
+    ]
+    star = Ladder.from_mapping({"name": "star", **BASE, "kind": "star", "steps": steps, "side": side})
+    assert [r.spec for r in star.side_rungs] == [NetSpec(act="gelu", kernel_size=9), NetSpec(kernel_size=11)]
     assert star.rung().name == "start"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from sweeps import Sweep
+from sweeps import TINY, Sweep
 
 from ladder.errors import UserError
 from ladder.launch import child, local, pool, study
@@ -66,6 +66,8 @@ def pretend_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
         (["rung=gelu,gleu"], "did you mean gelu"),
         (["recipe=digits,nope"], "unknown recipe 'nope'"),
         (["recipe.lr=1e-3,x"], "recipe.lr"),
+        (["data.loader=memory,mem"], "unknown data.loader 'mem'"),
+        (["data.fraction=0.5,2"], "data.fraction=2"),
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be a whole number from 1"),
         (["hydra.launcher.heartbeat_limit=-1"], "hydra.launcher.heartbeat_limit=-1"),
         (["hydra.launcher.gpus_per_job=2"], "torchrun"),
@@ -76,6 +78,17 @@ def test_a_mistake_is_told_before_anything_is_written(sweep: Sweep, overrides: l
         sweep.run(*overrides)
     assert words in str(caught.value)
     assert not sweep.study.exists()
+
+
+def test_a_recipe_key_that_a_step_sets_itself_is_told(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_all_done(monkeypatch)
+    monkeypatch.setattr("sweeps.TINY", tuple(text for text in TINY if not text.startswith("spec.")))
+    options = ("ladder=convmixer_cifar10", "recipe.clip_grad=2", "seed=0,1", "hydra.launcher.preload=[]")
+    assert sweep.run(*options, "rung=kernel_3,no_clipping").code == 0
+    told = "recipe.clip_grad: rung no_clipping of convmixer_cifar10 sets it to None itself, and that is what it gets"
+    assert capsys.readouterr().err == f"note: {told}\n"
 
 
 @pytest.mark.usefixtures("nothing_starts")
