@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ladder._timm_hook import without_wandb
 from ladder.errors import UserError, one_line, run_cli, unknown
+from ladder.rundir import write_atomic
 from ladder.rungs import load_ladder
 
 if TYPE_CHECKING:
@@ -69,9 +70,13 @@ class BenchConfig:
             raise unknown("precision", self.precision, ["float32", "bf16", "fp16"])
         if self.format not in ("text", "md", "csv", "json"):
             raise unknown("format", self.format, ["text", "md", "csv", "json"])
-        for name in ("batch_size", "rounds", "num_classes", "in_chans"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)}: must be 1 or more")
+        for name in ("batch_size", "rounds", "num_classes", "in_chans", "image_size", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{name}={value}: must be 1 or more")
+        if not self.seconds > 0:
+            raise UserError(f"seconds={self.seconds:g}: must be above 0")
+        if self.out is not None and not Path(self.out).parent.is_dir():
+            raise UserError(f"out={self.out}: {Path(self.out).parent} is not a folder")
 
 
 @dataclass
@@ -86,6 +91,7 @@ class Entry:
     speeds: dict[str, list[float]] = field(default_factory=dict)
     peak_memory_bytes: dict[str, int | None] = field(default_factory=dict)
     failed: str | None = None
+    resident: int = 0  # bytes of weights and batch on the GPU
 
     def row(self) -> dict[str, Any]:
         """Plain values: median and interquartile range over turns, per mode."""
@@ -193,7 +199,9 @@ def measure(entries: list[Entry], config: BenchConfig, device: torch.device, say
                 entry.failed = f"out of GPU memory at batch_size={config.batch_size}"
                 torch.cuda.empty_cache()
                 continue
-            entry.peak_memory_bytes[mode] = torch.cuda.max_memory_allocated(device) - before if cuda else None
+            # of this network alone: its own weights and batch, and what the step took above all that lay there
+            above = torch.cuda.max_memory_allocated(device) - before if cuda else 0
+            entry.peak_memory_bytes[mode] = entry.resident + above if cuda else None
             counts[entry.name] = max(1, round(config.seconds * speed / config.batch_size))
         for turn in range(config.rounds):
             say(f"{mode}: turn {turn + 1} of {config.rounds}")
@@ -230,7 +238,10 @@ def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -
         for name, build, size in networks(config):
             say(f"building {name}")
             torch._dynamo.reset() if config.compile else None
+            before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
             entries.append(set_up(name, build, size, config, device))
+            if device.type == "cuda":
+                entries[-1].resident = torch.cuda.memory_allocated(device) - before
     measure(entries, config, device, say)
     conditions = {
         "device": device_name(device),
@@ -260,10 +271,13 @@ def render(result: dict[str, Any], kind: str) -> str:
         if f"{mode}_images_per_s" in frame:
             middle, spread = frame[f"{mode}_images_per_s"], frame[f"{mode}_iqr"]
             texts = [f"{m:,.1f} ± {s / 2:,.1f}" for m, s in zip(middle, spread, strict=True)]
-            shown[f"{mode} images/s"] = [f or t for f, t in zip(frame["failed"], texts, strict=True)]
+            shown[f"{mode} images/s"] = texts
             memory = frame[f"{mode}_peak_memory_bytes"]
             if memory.notna().any():
                 shown[f"{mode} peak GiB"] = (memory / 2**30).map("{:.2f}".format)
+    shown = shown.replace("nan ± nan", "-").replace("nan", "-")
+    if frame["failed"].notna().any():
+        shown["failed"] = frame["failed"].fillna("")
     note = ", ".join(f"{k} {v}" for k, v in result["conditions"].items() if v is not None)
     note = f"median over turns ± half the interquartile range; {note}"
     if kind == "md":
@@ -301,7 +315,10 @@ def main() -> int:
     if config.out is None:
         print(text)
     else:
-        Path(config.out).write_text(text + "\n")
+        try:
+            write_atomic(Path(config.out), text + "\n")
+        except OSError as error:
+            raise UserError(f"out={config.out}: {error.strerror}") from None
     return 1 if any(row["failed"] for row in result["rows"]) else 0
 
 
