@@ -32,7 +32,8 @@ EPILOG = """examples:
 
 Steps are matched by name. A step helps or hurts where the 95% interval of its change leaves 0 out; else it is within
 seed noise. Kendall's tau (-1 to 1) is the agreement in the order of the gains of the main steps; its interval is over
-seed noise: both sides' means drawn again 2,000 times from normal distributions with the standard errors seen.
+seed noise: both sides' means drawn again 2,000 times from normal distributions, whose standard deviation over seeds
+is pooled over the rungs (that of three seeds alone is off by a factor of two).
 """
 DRAWS = 2000
 VERDICTS = ("helps", "hurts", "noise", "unknown")
@@ -60,6 +61,7 @@ class Agreement:
     low: float | None  # 95% interval over seed noise; None where a side gives no std
     high: float | None
     p: float | None  # two-sided, of no association
+    kinds: tuple[str, str] = ("chain", "chain")  # of the two ladders
 
 
 def verdict(change: Change) -> str:
@@ -91,7 +93,8 @@ def compare(ours: Table, theirs: Table, sides: tuple[str, str]) -> Agreement:
         if not math.isnan(found.statistic):  # all gains equal on a side: no order
             tau, p = float(found.statistic), float(found.pvalue)
             low, high = _interval(_drawn(ours, main, 0), _drawn(theirs, main, 1))
-    return Agreement(f"{ours.title}: {sides[0]} beside {sides[1]}", sides, tuple(steps), tau, low, high, p)
+    title = f"{ours.title}: {sides[0]} beside {sides[1]}"
+    return Agreement(title, sides, tuple(steps), tau, low, high, p, (ours.kind, theirs.kind))
 
 
 def _drawn(table: Table, rungs: Sequence[str], seed: int) -> NDArray[np.float64] | None:
@@ -163,6 +166,10 @@ def notes(agreement: Agreement) -> list[str]:
     for side, index in ((here, 0), (there, 1)):
         counts = Counter({v: sum(n for pair, n in both.items() if pair[index] == v) for v in VERDICTS})
         out.append(f"{side}: " + ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v]))
+    if agreement.kinds[0] != agreement.kinds[1]:
+        words = {"chain": "from the rung before", "star": "from the base"}
+        of = "; ".join(f"{side}: {words[kind]}" for side, kind in zip(agreement.sides, agreement.kinds, strict=True))
+        out.append(f"CHANGES OF TWO KINDS, which need not agree: {of}")
     main = sum(s.kind == "main" for s in agreement.steps)
     if agreement.tau is None:
         out.append("no rank agreement: fewer than three main steps, or all gains equal")
@@ -175,7 +182,7 @@ def notes(agreement: Agreement) -> list[str]:
     return out
 
 
-def table_of(source: str, where: Mapping[str, str]) -> Table:
+def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> Table:
     """The one table of a study, or the published one of a ladder. Raises UserError for several tables, or none."""
     from analysis.load import load
     from analysis.summary import paper_table, summarise
@@ -186,7 +193,7 @@ def table_of(source: str, where: Mapping[str, str]) -> Table:
     tables = summarise(load(source), where=where)
     if len(tables) > 1:
         names = ", ".join(f"{table.ladder} on {table.data}" for table in tables)
-        raise UserError(f"{source} holds several tables ({names}): keep one with --where KEY=VALUE")
+        raise UserError(f"{source} holds several tables ({names}): keep one with {option} KEY=VALUE")
     return tables[0]
 
 
@@ -205,11 +212,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=("text", "md", "json"), default="text")
     add_out(parser)
     add_where(parser)
+    add_where(parser, "--other-where", "only runs of the other study with this value")
     args = parser.parse_args(argv)
     ours = table_of(args.study, pairs(args.where))
     if not ours.has_runs:
         raise UserError(f"{args.study} is a ladder: give a study first, such as runs/demo")
-    theirs = table_of(args.other, {})
+    theirs = table_of(args.other, pairs(args.other_where, "--other-where"), "--other-where")
     names = [f"paper ({t.ladder})" if not t.has_runs else str(t.data) for t in (ours, theirs)]
     if names[0] == names[1]:
         names = [Path(args.study).name, Path(args.other).name]

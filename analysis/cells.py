@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analysis.configs import show
@@ -44,7 +44,7 @@ class Grid:
 
 def grid(table: Table, *, titles: bool = False) -> Grid:
     """The cells of a table; `titles` names rungs in words instead of by the name that one types."""
-    unit, scale = macs_unit(table)
+    unit, scale = macs_unit(row.macs for row in table.rows)
     columns = [Column("rung", left=True)]
     if table.has_runs:
         columns += [Column("top-1 % ±std"), Column("seeds"), Column("change ±95%"), Column("params M")]
@@ -94,9 +94,9 @@ def subtitle(table: Table) -> str:
     return ", ".join(parts)
 
 
-def macs_unit(table: Table) -> tuple[str, float]:
-    """The unit that MACs are shown in, and how many one of it is."""
-    largest = max((row.macs for row in table.rows if row.macs), default=0.0)
+def macs_unit(macs: Iterable[float | None]) -> tuple[str, float]:
+    """The unit that these MACs are shown in, and how many one of it is."""
+    largest = max(filter(None, macs), default=0.0)
     return ("G", 1e9) if largest >= 5e8 else ("M", 1e6)
 
 

@@ -196,7 +196,7 @@ def study_charts(tables: Sequence[Table], curves: pd.DataFrame | None) -> Iterat
             Chart(f"{stem}throughput", "Top-1 over speed", partial(_named, scatter.draw_ladder, table, "images_per_s")),
         ]
         ladder = load_ladder_or_none(table.ladder)
-        if ladder is not None and sizes.panels(table, ladder):
+        if ladder is not None and not table.overridden and sizes.panels(table, ladder):
             charts.insert(2, Chart(f"{stem}sizes", "Top-1 over sizes", partial(_named, sizes.draw, table, ladder)))
         if curves is not None:
             for column, name in (("top1", "curves"), ("train_loss", "curves_loss")):

@@ -81,6 +81,25 @@ def _few(key: str, flat: Mapping[str, Any]) -> list[str]:
     return section or [k for k in flat if k.startswith(("recipe.", "data.", "engine."))]
 
 
+def written(value: Any, text: str) -> bool:
+    """Whether `text` is a way to write the value: numbers in any notation, lists with or without spaces.
+
+    >>> written(0.004, "4e-3"), written([0.9, 0.999], "[0.9,0.999]"), written(True, "1")
+    (True, True, False)
+    """
+    if show(value) == text:
+        return True
+    if isinstance(value, list):
+        parts = text.strip().removeprefix("[").removesuffix("]").split(",")
+        return len(parts) == len(value) and all(written(v, p.strip()) for v, p in zip(value, parts, strict=True))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
+
+
 def show(value: Any) -> str:
     """A config value as a person would type it."""
     if value is None:

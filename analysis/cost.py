@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from analysis.cells import Column, Grid, Line
+from analysis.cells import Column, Grid, Line, macs_unit
 from analysis.render import markdown_grid, text_grid
 from ladder.errors import UserError, run_cli
 from ladder.rungs import Ladder, load_ladder
@@ -71,7 +71,7 @@ def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 
 
 def _grid(ladder: Ladder, rows: Sequence[CostRow]) -> Grid:
     """The rows as a table with footnotes."""
-    unit, scale = ("G", 1e9) if max(r.macs for r in rows) >= 1e9 else ("M", 1e6)
+    unit, scale = macs_unit(r.macs for r in rows)
     heads = ["params M", f"MACs {unit}"]
     if any(r.paper_gflops is not None for r in rows):
         heads += ["paper GFLOPs", "difference"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells import Column, Grid, Line
-from analysis.plan import plan
+from analysis.plan import plan, si
 from analysis.render import markdown_grid, text_grid
 from analysis.speeds import PEAKS, UTILISATION, Speeds, from_study
 from ladder.errors import UserError, run_cli
@@ -28,7 +28,7 @@ EPILOG = """examples:
 
 Cost is measured where a study of that name, with all its runs done, lies in runs/published/. Elsewhere it is planned:
 from the speed of a published study of the same ladder, by MACs, or else from the GPU's data sheet.
-python -m analysis.plan experiment=NAME plans each of them better, from what was measured on your machine.
+python -m analysis.plan experiment=NAME --measure plans each of them better, from what it measures on your machine.
 """
 
 
@@ -67,8 +67,8 @@ def rows(gpu: str, published: Path = PUBLISHED) -> list[Row]:
         done = None if own is None else own[own["run"].isin([run.label for run in runs])]
         alike = {n: frame for n, frame in studies.items() if set(frame["ladder"]) == {runs[0].ladder.name}}
         speeds = [speed for study in alike for speed in from_study(published / study)]
-        on = ", ".join(sorted({d for f in alike.values() for d in f["device"]})) or f"one {gpu.upper()}"
         made = plan(runs, Speeds(speeds, gpu))
+        on = ", ".join(sorted({str(line.device) for line in made.lines}))
         if measured := done is not None and len(done) == len(runs):
             assert done is not None
             cost = f"{in_words(float(done['wall_s'].sum()))} on {done['device'].iloc[0]}, measured"
@@ -95,17 +95,10 @@ def _rounded(hours: float) -> str:
 def grid(found: Sequence[Row], note: str) -> Grid:
     """The table that a person reads."""
     columns = (Column("experiment=", left=True), Column("what", left=True), *map(Column, ("runs", "MACs", "disk")))
-    cells = [(r.name, r.what, str(r.runs), _si(r.macs), f"{r.disk_gb:.1f} GB", r.cost) for r in found]
+    cells = [(r.name, r.what, str(r.runs), si(r.macs), f"{r.disk_gb:.1f} GB", r.cost) for r in found]
     lines = tuple(Line(each, "main") for each in cells)
     last = Column("cost, one run after another", left=True)
     return Grid("The studies of conf/experiment/", "", (*columns, last), lines, (note,))
-
-
-def _si(number: float) -> str:
-    for unit, scale in (("E", 1e18), ("P", 1e15), ("T", 1e12)):
-        if number >= scale:
-            return f"{number / scale:,.3g} {unit}"
-    return f"{number / 1e9:,.3g} G"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -133,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     note = (
         "planned: from the speed of a published study of that ladder, by MACs; without one guessed from the"
-        f" {args.gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `python -m analysis.plan experiment=NAME`"
-        " does better, from what was measured on your machine."
+        f" {args.gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `python -m analysis.plan experiment=NAME"
+        " --measure` does better, from what it measures on your machine."
     )
     print({"text": text_grid, "md": markdown_grid}[args.format](grid(found, note)))
     return 0

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ladder.errors import UserError
+from ladder.rundir import write_atomic
 
 
 def make_parent(path: Path) -> None:
@@ -19,10 +20,10 @@ def make_parent(path: Path) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file, its folder made. Raises UserError where that can't be."""
+    """Write a text file, its folder made; a failure leaves the old one. Raises UserError where it can't be written."""
     make_parent(path)
     try:
-        path.write_text(content, encoding="utf-8")
+        write_atomic(path, content)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from None
 

@@ -141,7 +141,7 @@ def _is_run(path: Path) -> bool:
 
 def _read_folders(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The runs below a folder as rows, and a line for each folder that is none."""
-    folders, foreign = _folders(root)
+    folders, foreign = _folders(root), []
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for row in pool.map(_read_or_reason, folders):
@@ -176,8 +176,8 @@ def home(study: Study) -> Path:
     return Path(study)
 
 
-def _folders(root: Path) -> tuple[list[str], list[str]]:
-    """The sub-folders to read, sorted; and a line for each that can't be listed."""
+def _folders(root: Path) -> list[str]:
+    """The sub-folders to read, sorted. Raises UserError for a folder of studies."""
     try:
         with os.scandir(root) as entries:
             names = sorted(
@@ -187,17 +187,18 @@ def _folders(root: Path) -> tuple[list[str], list[str]]:
         raise UserError(f"study folder {root}: {error.strerror}") from None
     paths = [os.path.join(root, name) for name in names]
     if paths and not any(_has_any(p) for p in paths):
-        inner = [p for p in paths if _holds_runs(p)]
+        inner = [p for p in paths if holds_runs(p)]
         if inner:
             raise UserError(f"{root} is a folder of studies, not a study: give one, such as {inner[0]}")
-    return paths, []
+    return paths
 
 
 def _has_any(path: str) -> bool:
     return any(os.path.isfile(os.path.join(path, n)) for n in ("status.json", "result.json", "config.yaml"))
 
 
-def _holds_runs(path: str) -> bool:
+def holds_runs(path: str) -> bool:
+    """True for a study: a folder of run folders, or a packed one."""
     try:
         with os.scandir(path) as entries:
             return any(e.name == RESULTS or (e.is_dir() and _has_any(e.path)) for e in entries)

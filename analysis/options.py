@@ -18,9 +18,11 @@ def add_compare(parser: argparse.ArgumentParser, made: str) -> None:
     )
 
 
-def add_where(parser: argparse.ArgumentParser) -> None:
+def add_where(
+    parser: argparse.ArgumentParser, option: str = "--where", what: str = "only runs with this value"
+) -> None:
     """`--where KEY=VALUE`, as often as wanted; `pairs(args.where)` is what was asked."""
-    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this value")
+    parser.add_argument(option, action="append", default=[], metavar="KEY=VALUE", help=what)
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +30,12 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
 
 
-def pairs(given: Sequence[str]) -> dict[str, str]:
+def pairs(given: Sequence[str], option: str = "--where") -> dict[str, str]:
     """KEY=VALUE options as a mapping. Raises UserError where one has no `=`."""
     out: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--where {item}: must be KEY=VALUE, such as recipe.lr=0.004")
+            raise UserError(f"{option} {item}: must be KEY=VALUE, such as recipe.lr=0.004")
         out[key.strip()] = value.strip()
     return out

@@ -28,12 +28,17 @@ def load_ladder_or_none(name: str) -> Ladder | None:
 
 
 def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
-    """Spec fields of the run in `path` whose value is not that of the ladder's network, `drop_path` among them."""
+    """Spec fields of the run in `path` that were given: their value is not that of the ladder's network.
+
+    A `drop_path` is given where it is not the recipe's, which sets it for all rungs.
+    """
     config = read_config(path) or {}
     spec = config.get("spec")
     own = _own_spec(config, ladder)
     if own is None or not isinstance(spec, dict):
         return {}
+    if "drop_path" in own:
+        own["drop_path"] = (config.get("recipe") or {}).get("drop_path", own["drop_path"])
     return {key: spec[key] for key, value in own.items() if key in spec and spec[key] != value}
 
 

@@ -51,6 +51,7 @@ class Line:
     images_per_s: float | None
     how: str | None  # measured | scaled | assumed
     note: str | None
+    device: str | None  # whose speed it is
     hours: float | None
     disk: int
 
@@ -135,6 +136,7 @@ def _line(group: Sequence[Run], speeds: Speeds, images: tuple[int, int] | None) 
         images_per_s=None if estimate is None else estimate.train,
         how=None if estimate is None else estimate.how,
         note=None if estimate is None else estimate.note,
+        device=None if estimate is None else estimate.device,
         hours=hours,
         disk=disk,
     )
@@ -209,18 +211,19 @@ def render(plan: Plan) -> str:
     rows = [
         "  ".join([c[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(c[1:], widths[1:], strict=True))]) for c in cells
     ]
-    total = [f"{plan.runs} runs, {plan.steps:,} steps, {_si(plan.macs)}MACs"]
+    total = [f"{plan.runs} runs, {plan.steps:,} steps, {si(plan.macs)}MACs"]
     if plan.gpu_hours is not None and plan.wall_hours is not None:
         total += [f"{_hours(plan.gpu_hours)} GPU-hours, {_hours(plan.wall_hours)} h on {plan.gpus} GPUs"]
     total += [f"{plan.disk_bytes / 1e9:.1f} GB on disk"]
     return "\n".join([*rows, "", "; ".join(total), "", "Assumed:", *(f"- {each}" for each in plan.assumptions)])
 
 
-def _si(number: float) -> str:
+def si(number: float) -> str:
+    """Three digits and a prefix from G to E, to be followed by the unit."""
     for unit, scale in (("E", 1e18), ("P", 1e15), ("T", 1e12)):
         if number >= scale:
-            return f"{number / scale:,.1f} {unit}"
-    return f"{number / 1e9:,.1f} G"
+            return f"{number / scale:,.3g} {unit}"
+    return f"{number / 1e9:,.3g} G"
 
 
 def _hours(hours: float) -> str:
@@ -253,8 +256,7 @@ def _measure(runs: Sequence[Run]) -> list[Any]:
             rounds=2,
         )
         result = bench(config, lambda text: print(text, file=sys.stderr, flush=True))
-        where = f"{result['conditions']['device']}, measured now"
-        measured += from_result(result, run.engine.precision, where)
+        measured += from_result(result, run.engine.precision, "measured now")
     return measured
 
 

@@ -284,7 +284,7 @@ def _json_table(table: Table) -> dict[str, Any]:
         **head,
         "choice": dict(table.choice),
         "seeds": list(table.seeds),
-        "macs_unit_shown": macs_unit(table)[0],
+        "macs_unit_shown": macs_unit(row.macs for row in table.rows)[0],
         "rows": rows,
         "references": references,
         "notes": list(table.notes),

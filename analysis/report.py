@@ -83,19 +83,23 @@ class Contents:
     tables: list[Table]
     charts: list[tuple[Table, Chart]]
     skipped: list[str]
+    options: tuple[str, ...] = ()  # of the command line that makes it
 
 
 def gather(study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None) -> Contents:
     """Read one or several studies. Raises UserError as `build`."""
     from analysis.collection import study_charts
     from analysis.load import load, load_curves
+    from analysis.selection import only
     from analysis.summary import summarise
 
     skipped: list[str] = []
-    runs = load(study, on_skip=skipped.append)
-    tables = summarise(runs, compare=compare, where=where)
+    runs = only(load(study, on_skip=skipped.append), where or {})
+    tables = summarise(runs, compare=compare)
     charts = study_charts(tables, load_curves(runs, on_skip=skipped.append))
-    return Contents(runs, tables, [(of, replace(c, draw=cache(c.draw))) for of, c in charts], skipped)
+    options = [f"--compare {key}" for key in compare] + [f"--where {k}={v}" for k, v in (where or {}).items()]
+    drawn = [(of, replace(c, draw=cache(c.draw))) for of, c in charts]
+    return Contents(runs, tables, drawn, skipped, tuple(options))
 
 
 def compose(contents: Contents, title: str | None = None) -> str:
@@ -113,7 +117,7 @@ def compose(contents: Contents, title: str | None = None) -> str:
     launched = launches(runs)
     sections.append(("runs", "Runs and failures", _failures(runs, tables, contents.skipped, launched)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
-    sections.append(("reproduce", "How to reproduce", _reproduce(runs, tables, list(launched))))
+    sections.append(("reproduce", "How to reproduce", _reproduce(contents, list(launched))))
     return page.page(name, sections)
 
 
@@ -130,6 +134,7 @@ def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: b
         ("ladder", f"The ladder{of}", _headline(table) + pictures("roadmap")),
         ("table", "Table", html_table(table, level=3)),
         ("changes", "What each step changed", pictures("changes")),
+        ("sizes", "Accuracy over sizes", pictures("sizes")),
         ("cost-accuracy", "Accuracy over cost", pictures("macs", "throughput")),
         ("curves", "Training curves", pictures("curves", "curves_loss")),
         ("blocks", "The blocks", pictures("blocks")),
@@ -261,10 +266,11 @@ def _spec_changes(table: Table) -> Iterable[tuple[str, str]]:
             yield row.title, ", ".join(f"{k}: {show(v)}" for k, v in values.items())
 
 
-def _reproduce(runs: pd.DataFrame, tables: Sequence[Table], launched: Sequence[str]) -> str:
+def _reproduce(contents: Contents, launched: Sequence[str]) -> str:
     from analysis import page
     from analysis.reproduce import code_of, commands, versions_of
 
+    runs, tables = contents.runs, contents.tables
     parts = []
     code = code_of(runs)
     if len(code) == 1 and len(code[0][0]) == 40:
@@ -279,7 +285,7 @@ def _reproduce(runs: pd.DataFrame, tables: Sequence[Table], launched: Sequence[s
     if lines:
         parts.append("<p>As the runs' configs read, every choice spelled out (a run that is done is skipped):</p>")
         parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
-    names = " ".join(dict.fromkeys(_named(Path(path).parent) for path in runs["path"]))
+    names = " ".join([*dict.fromkeys(_named(Path(path).parent) for path in runs["path"]), *contents.options])
     parts.append(f"<p>This page: <code>python -m analysis.report {html.escape(names)}</code></p>")
     rows = [(name, ", ".join(values)) for name, values in versions_of(runs).items() if values]
     parts.append(page.plain_table(("what", "version"), rows))

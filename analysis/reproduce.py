@@ -72,16 +72,11 @@ def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) 
 
 def _network(config: Mapping[str, Any], ladder: Ladder | None, path: str) -> tuple[tuple[str, ...], str]:
     """Overrides that say which network, but for the rung; and the rung (empty for a subset of the steps)."""
-    changed = {k: v for k, v in overrides(path, ladder).items() if k != "drop_path" or not _from_recipe(config, v)}
-    spec = tuple(f"spec.{key}={hydra_value(value)}" for key, value in changed.items())
+    spec = tuple(f"spec.{key}={hydra_value(value)}" for key, value in overrides(path, ladder).items())
     for key in ("steps", "without", "reference"):
         if config.get(key) is not None:
             return (f"{key}={hydra_value(config[key])}", *spec), ""
     return spec, str(config.get("rung"))
-
-
-def _from_recipe(config: Mapping[str, Any], drop_path: Any) -> bool:
-    return bool((config.get("recipe") or {}).get("drop_path") == drop_path)
 
 
 def _choices(config: Mapping[str, Any], ladder: Ladder | None) -> list[str]:
@@ -108,6 +103,8 @@ def _choices(config: Mapping[str, Any], ladder: Ladder | None) -> list[str]:
             out.append(f"engine.{key}={hydra_value(value)}")
     if config.get("device") not in (None, "auto"):
         out.append(f"device={config['device']}")
+    if config.get("weights") is not None:
+        out.append(f"weights={hydra_value(config['weights'])}")
     return out
 
 

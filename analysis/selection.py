@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analysis.configs import OWN_KEYS, differences, read_config, show
+from analysis.configs import OWN_KEYS, differences, read_config, show, written
 from analysis.overrides import OWN, load_ladder_or_none, overrides, spec_text, value
 from ladder.errors import UserError
 
@@ -42,7 +42,7 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
         rest = ", ".join(f"{n} {s}" for s, n in states.items()) or "no run at all"
         asked = "".join(f" with {k}={v}" for k, v in where.items())
         raise UserError(f"no run{asked} is done yet ({rest}): nothing to compare")
-    runs, notes = _without_copies(runs)
+    runs, notes = without_copies(runs)
     out: list[Group] = []
     for ladder, mine in runs.groupby("ladder", sort=True):
         if not (mine["state"] == "done").any():
@@ -62,12 +62,12 @@ def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
         return runs
 
     def matches(path: str, ladder: Ladder | None) -> bool:
-        return all(show(value(path, key, ladder)) == wanted for key, wanted in where.items())
+        return all(written(value(path, key, ladder), wanted) for key, wanted in where.items())
 
     return runs[[matches(str(run.path), load_ladder_or_none(str(run.ladder))) for run in runs.itertuples()]]
 
 
-def _without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Of the same run in several of the studies (one config hash), the first finished one."""
     hashed = runs[runs["config_hash"].notna()]
     again = hashed[hashed.duplicated(["ladder", "rung", "seed", "config_hash"])]
@@ -120,7 +120,7 @@ def _check(runs: pd.DataFrame, ladder: Ladder | None) -> None:
     if len(first) > 1:
         paths = [str(path) for path in first["path"]]
         configs = [read_config(path) or {} for path in paths]
-        specs = [{k: v for k, v in overrides(path, ladder).items() if k != "drop_path"} for path in paths]
+        specs = [overrides(path, ladder) for path in paths]
         changed = {f"spec.{k}": [s.get(k, OWN) for s in specs] for k in dict.fromkeys(k for s in specs for k in s)}
         found = differences(configs, (*OWN_KEYS, *_WHERE_IT_RAN))
         found |= {k: distinct for k, v in changed.items() if len(distinct := _distinct(v)) > 1}
@@ -167,8 +167,7 @@ def _overridden(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
     found: dict[str, list[str]] = {}
     for run in runs[runs["state"] == "done"].drop_duplicates("rung").itertuples():
         for key, new in overrides(str(run.path), ladder).items():
-            if key != "drop_path":  # it comes from the recipe
-                found.setdefault(f"spec.{key}={show(new)}", []).append(str(run.rung))
+            found.setdefault(f"spec.{key}={show(new)}", []).append(str(run.rung))
     return [
         f"{change} instead of the ladder's value in {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}"
         for change, names in found.items()

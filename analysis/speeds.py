@@ -32,7 +32,13 @@ class Speed:
     train: float
     infer: float | None
     precision: str
-    where: str  # device and source
+    device: str
+    source: str  # what measured it
+
+    @property
+    def where(self) -> str:
+        """Device and source."""
+        return f"{self.device}, {self.source}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Estimate:
     infer: float
     how: str
     note: str
+    device: str
 
 
 class Speeds:
@@ -61,21 +68,20 @@ class Speeds:
         """The speed of a network of `macs` per image; None where nothing is known."""
         if self.measured:
             near = min(self.measured, key=lambda s: (s.name != name, abs(math.log(s.macs / macs))))
-            if near.name != name:
-                near = min(self.measured, key=lambda s: abs(math.log(s.macs / macs)))
             ratio = near.macs / macs
             infer = near.infer or near.train * (1 + BACKWARD)
             same = near.name == name and abs(ratio - 1) < SAME and near.image_size == image_size
             if same and near.precision == precision:
-                return Estimate(near.train, infer, "measured", near.where)
+                return Estimate(near.train, infer, "measured", near.where, near.device)
             why = f"from {near.name} at {near.image_size} px in {near.precision}, by MACs; {near.where}"
-            return Estimate(near.train * ratio, infer * ratio, "scaled", why)
+            return Estimate(near.train * ratio, infer * ratio, "scaled", why, near.device)
         if self.gpu is not None:
             flops = PEAKS[self.gpu.lower()] * self.utilisation
             note = (
                 f"{self.utilisation:.0%} of the peak of one {self.gpu} ({PEAKS[self.gpu.lower()] / 1e12:.0f} TFLOP/s)"
             )
-            return Estimate(flops / (2 * macs * (1 + BACKWARD)), flops / (2 * macs), "assumed", note)
+            train, infer = flops / (2 * macs * (1 + BACKWARD)), flops / (2 * macs)
+            return Estimate(train, infer, "assumed", note, f"one {self.gpu.upper()}")
         return None
 
 
@@ -84,8 +90,8 @@ def from_bench(path: Path) -> list[Speed]:
     try:
         content = json.loads(path.read_text())
         about = content["conditions"]
-        where = f"{about['device']}, ladder.bench ({path})"
-        return [_speed(row, str(about["precision"]), where) for row in content["rows"] if not row.get("failed")]
+        place = str(about["precision"]), str(about["device"]), f"ladder.bench ({path})"
+        return [_speed(row, *place) for row in content["rows"] if not row.get("failed")]
     except OSError as error:
         raise UserError(f"bench file {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -94,12 +100,13 @@ def from_bench(path: Path) -> list[Speed]:
         ) from None
 
 
-def from_result(result: dict[str, Any], precision: str, where: str) -> list[Speed]:
+def from_result(result: dict[str, Any], precision: str, source: str) -> list[Speed]:
     """The networks of a `ladder.bench.bench` result."""
-    return [_speed(row, precision, where) for row in result["rows"] if not row.get("failed")]
+    device = str(result["conditions"]["device"])
+    return [_speed(row, precision, device, source) for row in result["rows"] if not row.get("failed")]
 
 
-def _speed(row: dict[str, Any], precision: str, where: str) -> Speed:
+def _speed(row: dict[str, Any], precision: str, device: str, source: str) -> Speed:
     infer = row.get("infer_images_per_s")
     return Speed(
         name=str(row["name"]).removeprefix("timm "),
@@ -108,7 +115,8 @@ def _speed(row: dict[str, Any], precision: str, where: str) -> Speed:
         train=float(row["train_images_per_s"]),
         infer=None if infer is None else float(infer),
         precision=precision,
-        where=where,
+        device=device,
+        source=source,
     )
 
 
@@ -129,6 +137,6 @@ def from_study(folder: Path) -> list[Speed]:
     if not found:
         raise UserError(f"{folder} has no done runs to take speeds from")
     return [
-        Speed(rung, macs, size, statistics.median(speeds), None, precision, f"{device}, runs of {folder}")
+        Speed(rung, macs, size, statistics.median(speeds), None, precision, device, f"runs of {folder}")
         for (rung, macs, size, precision, device), speeds in found.items()
     ]

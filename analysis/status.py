@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.load import OWN_FOLDERS
+from analysis.load import OWN_FOLDERS, holds_runs
 from ladder.errors import UserError, one_line, run_cli
 from ladder.launch.study import planned
 from ladder.progress import duration
@@ -81,6 +81,9 @@ def read(study: Path) -> list[Row]:
     now = time.time()
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = list(pool.map(lambda name: _read(study / name, name in found, now), names))
+    inner = [] if asked or any(row.state != "pending" for row in rows) else sorted(found)
+    if studies := [study / name for name in inner if holds_runs(str(study / name))]:
+        raise UserError(f"{study} is a folder of studies, not a study: give one, such as {studies[0]}")
     wanted = set(asked)  # a folder without a status is a run only if somebody asked for it
     return [row for row in rows if row.state != "pending" or row.run in wanted]
 

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.cells import NONE, Column, Grid, Line, spread
-from analysis.configs import differences, flatten, read_config, show
+from analysis.configs import OWN_KEYS, flatten, read_config, show
 from analysis.files import deliver
 from analysis.options import STUDY_HELP, add_out, add_where, pairs
+from analysis.overrides import OWN, load_ladder_or_none, overrides
 from analysis.render import markdown_grid, text_grid
-from analysis.selection import natural, only
+from analysis.selection import natural, only, without_copies
 from analysis.stats import Summary
 from ladder.errors import UserError, run_cli
 
@@ -31,33 +32,60 @@ Columns on the left are the config keys that differ among the runs, whichever th
 
 
 def grid(runs: pd.DataFrame) -> Grid:
-    """The settings that were tried, and their top-1. Raises UserError without done runs, or for one setting alone."""
-    done = runs[runs["state"] == "done"]
+    """The settings that were tried, and their top-1.
+
+    Raises:
+        UserError: no done run; one setting alone; several data sets or splits, whose top-1 can't be compared.
+    """
+    done, notes = without_copies(runs[runs["state"] == "done"])
     if not len(done):
         raise UserError("no run is done yet: nothing to compare")
-    configs = {str(path): read_config(str(path)) or {} for path in done["path"]}
-    by_rung = [[configs[str(path)] for path in part["path"]] for _, part in done.groupby("rung")]
-    keys = list(dict.fromkeys(key for part in by_rung for key in differences(part)))  # a step may change the recipe
+    sets = list(dict.fromkeys(f"{name} {split}" for name, split in zip(done["data"], done["eval_split"], strict=True)))
+    if len(sets) > 1:
+        raise UserError(f"runs of several data sets or splits ({', '.join(sets)}): keep one with --where KEY=VALUE")
+    settings = [_setting(str(run.path), str(run.ladder)) for run in done.itertuples()]
+    keys = _differing(settings, list(done["rung"]))
     if not keys:
         raise UserError("all runs have one setting: compare their networks with python -m analysis.table")
-    found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
-    for run in done.itertuples():
-        flat = flatten(configs[str(run.path)])
-        setting = tuple(flat.get(key) for key in keys)
-        found.setdefault(setting, {}).setdefault(str(run.rung), []).append(float(str(run.top1)))
+    tried: dict[str, list[Any]] = {}
+    found: dict[str, dict[str, list[float]]] = {}
+    for setting, run in zip(settings, done.itertuples(), strict=True):
+        values = [setting.get(key, OWN if key.startswith("spec.") else None) for key in keys]
+        tried.setdefault(repr(values), values)  # lists are no keys
+        found.setdefault(repr(values), {}).setdefault(str(run.rung), []).append(float(str(run.top1)))
     rungs = list(dict.fromkeys(done.sort_values("rung_index", kind="stable")["rung"].astype(str)))
     means = {s: {rung: Summary.of(by[rung]) for rung in by} for s, by in found.items()}
     best = {rung: max(m.mean for by in means.values() if (m := by.get(rung))) for rung in rungs}
+    numbers = sorted({one.n for by in means.values() for one in by.values() if one})
     lines = []
-    for setting in sorted(means, key=natural):
+    for setting_id in sorted(means, key=lambda s: natural(tried[s])):
         cells = []
         for rung in rungs:
-            one = means[setting].get(rung)
+            one = means[setting_id].get(rung)
             mark = f" {BEST}" if one is not None and one.mean == best[rung] else ""
-            cells.append(NONE if one is None else spread(one.mean, one.std) + mark)
-        lines.append(Line((*(show(value) for value in setting), *cells), "main"))
+            count = f" ({one.n})" if one is not None and len(numbers) > 1 else ""
+            cells.append(NONE if one is None else spread(one.mean, one.std) + count + mark)
+        lines.append(Line((*(show(value) for value in tried[setting_id]), *cells), "main"))
     columns = (*(Column(key) for key in keys), *(Column(rung) for rung in rungs))
-    return Grid(_title(done), "top-1 % ±std of the last epoch", columns, tuple(lines), tuple(_notes(done)))
+    notes = [*notes, *_notes(numbers, set(done["eval_split"]))]
+    return Grid(_title(done), "top-1 % ±std of the last epoch", columns, tuple(lines), tuple(notes))
+
+
+def _setting(path: str, ladder: str) -> dict[str, Any]:
+    """A run's settings by dotted key: all but which network, which repetition and where; `spec.` as far as given."""
+    flat = flatten(read_config(path) or {})
+    given = {f"spec.{key}": value for key, value in overrides(path, load_ladder_or_none(ladder)).items()}
+    return {key: value for key, value in flat.items() if key.split(".")[0] not in OWN_KEYS} | given
+
+
+def _differing(settings: Sequence[Mapping[str, Any]], rungs: Sequence[Any]) -> list[str]:
+    """The keys that differ among the runs of a rung (a step may change the recipe: that is no setting)."""
+    keys: dict[str, None] = {}
+    for rung in dict.fromkeys(rungs):
+        mine = [setting for setting, of in zip(settings, rungs, strict=True) if of == rung]
+        every = dict.fromkeys(key for setting in mine for key in setting)
+        keys |= {key: None for key in every if any(s.get(key, OWN) != mine[0].get(key, OWN) for s in mine)}
+    return list(keys)
 
 
 def _title(done: pd.DataFrame) -> str:
@@ -67,13 +95,15 @@ def _title(done: pd.DataFrame) -> str:
     return f"Settings of {met('ladder')} on {met('data')}, {met('eval_split')} split"
 
 
-def _notes(done: pd.DataFrame) -> list[str]:
+def _notes(numbers: Sequence[int], splits: set[str]) -> list[str]:
     notes = [f"best of its column: {BEST}"]
-    seeds = done.groupby(["rung", "group_hash"])["seed"].nunique()
-    if int(seeds.max()) == 1:
+    if list(numbers) == [1]:
         notes.append("one seed each: small differences are noise")
-    if set(done["eval_split"]) & {"test"}:
-        notes.append("seen on the test split: a choice made here biases what it reports; data.holdout=0.1 avoids that")
+    else:
+        notes.append(f"{numbers[0]} seeds each" if len(numbers) == 1 else "in brackets: seeds")
+    if splits - {"holdout"}:
+        seen = f"seen on the {', '.join(sorted(splits))} split: a choice made here biases what it reports"
+        notes.append(f"{seen}; data.holdout=0.1 avoids that")
     return notes
 
 

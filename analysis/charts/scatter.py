@@ -38,7 +38,7 @@ def rung_points(table: Table, x: str, *, paper: bool = False) -> list[Point]:
         if paper:
             value = row.paper.gflops if row.paper else None
             top1, std = (row.paper.top1, row.paper.std) if row.paper else (None, None)
-            params = None if row.params is None else row.params
+            params = row.params
         else:
             given = row.macs if x == "macs" else row.images_per_s
             value = None if given is None else given / 1e9 if x == "macs" else given

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.files import make_parent
 from ladder.errors import UserError, unknown
+from ladder.rundir import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,9 +196,11 @@ def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int
         path = stem.with_name(f"{stem.name}.{kind}")
         made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Fingerprint": fingerprint(fig)}}[kind]
         make_parent(path)
+        content = BytesIO()
+        with context(columns):
+            fig.savefig(content, format=kind, dpi=DPI, metadata=made)
         try:
-            with context(columns):
-                fig.savefig(path, format=kind, dpi=DPI, metadata=made)
+            write_atomic(path, content.getvalue())
         except OSError as error:
             raise UserError(f"can't write {path}: {error.strerror}") from None
         paths.append(path)

@@ -50,13 +50,14 @@ class Study:
         """One run folder in the given state; other keyword arguments, and `result`, replace fields of result.json."""
         what = self._what(rung)
         full_recipe, full_data = {**RECIPE, **(recipe or {})}, {**DATA, **(data or {})}
+        from_recipe = {k: v for k, v in full_recipe.items() if k == "drop_path" and k in what.spec.field_names()}
         config = {
             "ladder": self.ladder.name,
             "rung": rung,
             "steps": None,
             "without": None,
             "reference": rung if what.is_reference else None,
-            "spec": {**what.spec.to_dict(), **(spec or {})},
+            "spec": {**what.spec.to_dict(), **from_recipe, **(spec or {})},
             "recipe": full_recipe,
             "data": full_data,
             "engine": {"precision": "float32", "threads": 1},

@@ -80,6 +80,34 @@ def test_without_a_spread_there_is_no_interval(
     assert {s["ours"]["verdict"] for s in found["steps"]} == {"unknown"}
 
 
+def test_a_walk_beside_a_star_is_told(
+    make_study: Callable[..., Any], tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rungs = ("move_up_depthwise", "kernel_5", "kernel_7")
+    walked, star = make_study("walked"), type(make_study("star"))(tmp_path / "star", "convmixer_32")
+    for index, name in enumerate(rungs):
+        walked.run(name, 0, 50.0 + index)
+        star.run(name if index else "convmixer_64_4", 0, 50.0 - index)
+    assert agreement.main([str(walked.root), str(star.root)]) == 0
+    assert "CHANGES OF TWO KINDS, which need not agree: walked: from the rung before; star: from the base" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+
+
+def test_each_side_is_narrowed_by_itself(make_study: Callable[..., Any], walk: Walk) -> None:
+    one, mixed = walk("one", (1, -2, 3, 4)), make_study("mixed")
+    for lr in (0.001, 0.004):
+        for index, rung in enumerate(RUNGS):
+            mixed.run(rung, 0, 50.0 + index, recipe={"lr": lr}, data={"image_size": 32})
+            mixed.run(rung, 1, 50.0 + index, data={"name": "other", "image_size": 64}, recipe={"lr": lr})
+    with pytest.raises(UserError, match=r"differ in recipe\.lr"):
+        agreement.main([one, str(mixed.root), "--where", "recipe.lr=0.004"])
+    with pytest.raises(UserError, match=r"several tables.*--other-where KEY=VALUE"):
+        agreement.main([one, str(mixed.root), "--other-where", "recipe.lr=0.004"])
+    asked = ["--other-where", "recipe.lr=0.004", "--other-where", "data.name=other"]
+    assert agreement.main([one, str(mixed.root), *asked]) == 0
+
+
 def test_mistakes(walk: Walk, make_study: Callable[..., Any]) -> None:
     one = walk("one", (1, 2))
     with pytest.raises(UserError, match="is a ladder: give a study first"):

@@ -94,7 +94,7 @@ def test_a_data_sheet_is_a_guess_and_says_so(capsys: pytest.CaptureFixture[str],
 
 
 def test_the_nearest_network_by_macs_is_scaled() -> None:
-    known = Speeds([Speed(n, m, 224, t, None, "bf16", "x") for n, m, t in (("a", 1e9, 100.0), ("b", 8e9, 20.0))])
+    known = Speeds([Speed(n, m, 224, t, None, "bf16", "x", "y") for n, m, t in (("a", 1e9, 100.0), ("b", 8e9, 20.0))])
     estimate = known.of("c", 4e9, 224, "bf16")
     assert estimate is not None
     assert (estimate.how, estimate.train) == ("scaled", pytest.approx(40.0))

@@ -117,6 +117,7 @@ def test_compared_values_are_a_part_each(make_study: Make, monkeypatch: pytest.M
     study = make_study()
     for lr in (0.001, 0.004):
         study.chain(rungs=["resnet", "stage_ratio"], recipe={"lr": lr})
+    study.run("gelu", 0, state="failed", recipe={"lr": 0.004}, error="a fault")
     with pytest.raises(UserError, match=r"differ in recipe.lr"):
         build(study.root)
     monkeypatch.setattr("analysis.page.picture", lambda chart: f"<p>{chart.stem}</p>")  # drawn in the other tests
@@ -124,6 +125,20 @@ def test_compared_values_are_a_part_each(make_study: Make, monkeypatch: pytest.M
     assert "recipe.lr=0.001" in page.text and "recipe.lr=0.004" in page.text
     assert "What differs between the runs, beside rung and seed" in page.text
     assert {"ladder-0", "ladder-1"} <= page.ids
+    assert f"analysis.report runs/{study.root.name} --compare recipe.lr" in page.text
+
+    page = Page(build(study.root, where={"recipe.lr": "1e-3"})[0])
+    assert "6 of 6 runs done." in page.text and "a fault" not in page.text, "the others are not on this page"
+    assert f"analysis.report runs/{study.root.name} --where recipe.lr=1e-3" in page.text
+
+
+def test_sizes_are_drawn(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.page.picture", lambda chart: f"<p>{chart.stem}</p>")
+    for changed, drawn in (({}, True), ({"kernel_size": 5}, False)):  # one size under three names is no line
+        study = make_study(f"drawn-{drawn}")
+        for rung in ("move_up_depthwise", "kernel_5", "kernel_9"):
+            study.run(rung, 0, 90.0, spec=changed)
+        assert ("sizes" in Page(build(study.root)[0]).ids) == drawn
 
 
 def test_command_writes_the_page_and_prints_its_path(

@@ -68,6 +68,14 @@ def test_the_command_makes_the_same_run(make_study: Make, composed: Any, overrid
     assert dict(again.config["engine"]) == dict(run.config["engine"])
 
 
+def test_weights_to_start_from_are_named(make_study: Make, composed: Any, tmp_path: Path) -> None:
+    (tmp_path / "start.safetensors").write_bytes(b"numbers")
+    study = make_study()
+    written(study, composed(["rung=gelu", f"weights={tmp_path / 'start.safetensors'}"]))
+    (command,) = commands(analysis.load(study.root))
+    assert f"weights={tmp_path / 'start.safetensors'}" in shlex.split(command)
+
+
 def test_a_whole_sweep_is_one_command_and_uneven_seeds_are_one_each(make_study: Make, composed: Any) -> None:
     study = make_study()
     for rung in range(13):

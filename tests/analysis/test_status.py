@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -115,21 +114,22 @@ def test_wrong_folders_are_told(study: Path, tmp_path: Path) -> None:
         status.main([str(tmp_path / "nowhere")])
     with pytest.raises(UserError, match="give its parent folder"):
         status.main([str(study / "resnet-s0-00")])
+    with pytest.raises(UserError, match=f"folder of studies.*{study.name}"):
+        status.main([str(study.parent)])
     with pytest.raises(UserError, match="--watch"):
         status.main([str(study), "--watch", "--format", "json"])
 
 
-def test_watch_follows_until_there_is_nothing_to_wait_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_follows_until_there_is_nothing_to_wait_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path, "gelu-s0-00", state="running", epochs=2)
 
-    def end() -> None:
-        time.sleep(0.5)
+    def end(seconds: float) -> None:
         (folder / "result.json").write_text('{"format": 1}')
 
-    thread = threading.Thread(target=end)
-    thread.start()
+    monkeypatch.setattr(status.time, "sleep", end)  # it ends between two looks
     assert status.main([str(tmp_path), "--watch", "0.1"]) == 0
-    thread.join()
     out = capsys.readouterr().out
     assert out.index("1 running") < out.index("1 done")
 

@@ -175,12 +175,20 @@ def test_compare_makes_a_table_for_each_value_in_order(make_study: Make) -> None
     assert [t.choice["recipe.lr"] for t in tables] == [0.001, 0.004, 0.01]
     assert [t.rows[0].top1.mean for t in tables if t.rows[0].top1] == [pytest.approx(90 + x) for x in (0.1, 0.4, 1.0)]
     assert "3 of 4 runs done (1 failed)" in tables[2].notes and "3 of 3 runs done" in tables[0].notes
-    kept = only(study, where={"recipe.lr": "0.004"})
+    kept = only(study, where={"recipe.lr": "4e-3"})
     assert kept.rows[0].top1 == tables[1].rows[0].top1
     with pytest.raises(UserError, match=r"unknown config key 'recipe.lrr'; did you mean recipe.lr"):
         only(study, compare=["recipe.lrr"])
     with pytest.raises(UserError, match=r"no run with recipe.lr=5 is done yet"):
         only(study, where={"recipe.lr": "5"})
+
+
+def test_a_drop_path_beside_the_recipes_is_a_difference(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet", "gelu"], recipe={"drop_path": 0.1})
+    assert not any("drop_path" in note for note in only(study).notes), "the recipe gave it"
+    study.run("gelu", 3, 95.0, recipe={"drop_path": 0.1}, spec={"drop_path": 0.3})
+    with pytest.raises(UserError, match=r"of rung gelu differ in spec.drop_path \(0.1, 0.3\)"):
+        only(study)
 
 
 def test_two_networks_under_one_rungs_name_are_refused_and_one_is_told(make_study: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,39 @@ def test_seeds_are_one_cell_and_a_gap_is_a_dash(make_study: Callable[..., Any], 
     study.run("gelu", 0, 40.0, eval_split="holdout", recipe={"drop_path": 0.0})
     study.run("gelu", 0, 41.0, eval_split="holdout", recipe={"drop_path": 0.1})
     lines = told(str(study.root))
-    assert "0 - 40.00" in lines and "0.1 51.00 ±1.00 * 41.00 *" in lines
+    assert "0 - 40.00 (1)" in lines and "0.1 51.00 ±1.00 (3) * 41.00 (1) *" in lines
+    assert "in brackets: seeds" in " ".join(lines)
     assert not any(words in " ".join(lines) for words in ("test split", "one seed"))
+
+
+def test_spec_keys_and_lists_are_settings(make_study: Callable[..., Any], told: Callable[..., list[str]]) -> None:
+    study = make_study("network")
+    for betas, top1 in (([0.9, 0.999], 50.0), ([0.9, 0.95], 52.0)):
+        study.run("resnet", 0, top1, recipe={"betas": betas, "drop_path": 0.1})
+        study.run("resnet", 0, top1 + 1, recipe={"betas": betas, "drop_path": 0.1}, spec={"drop_path": 0.3})
+    shutil.copytree(study.root, again := study.root.with_name("again"))
+    lines = told(str(study.root), str(again))
+    head = lines.index("recipe.betas spec.drop_path resnet")
+    assert sorted(lines[head + 2 : head + 6]) == [
+        "[0.9, 0.95] 0.3 53.00 *",
+        "[0.9, 0.95] the rung's own 52.00",
+        "[0.9, 0.999] 0.3 51.00",
+        "[0.9, 0.999] the rung's own 50.00",
+    ]
+    assert "in more than one of the studies, counted once: 4" in " ".join(lines)
+    assert "the rung's own 52.00" in " ".join(told(str(study.root), "--where", "recipe.betas=[0.9,0.95]"))
+
+
+def test_splits_are_not_mixed_and_a_choice_on_what_is_reported_is_told(
+    make_study: Callable[..., Any], told: Callable[..., list[str]]
+) -> None:
+    study = make_study("mixed")
+    for lr in (0.001, 0.002):
+        study.run("resnet", 0, 50.0, eval_split="val", recipe={"lr": lr})
+        study.run("resnet", 1, 50.0, eval_split="holdout", recipe={"lr": lr}, data={"holdout": 0.1})
+    with pytest.raises(UserError, match=r"digits val, digits holdout.*--where"):
+        tuning.main([str(study.root)])
+    assert "seen on the val split" in " ".join(told(str(study.root), "--where", "data.holdout=0"))
 
 
 def test_a_study_of_one_setting_is_no_search(make_study: Callable[..., Any]) -> None:
