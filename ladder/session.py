@@ -42,11 +42,19 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
     try:
         # a mistake in a run that has no folder yet is told before anything is written
         engine = None if folder.path.exists() else _try_build(run, ranks, stop)
-        if ranks.is_main:
-            folder.create()
-        with folder.lock() if ranks.is_main else contextlib.nullcontext():
-            if ranks.max(int(ranks.is_main and folder.is_done)):  # by another process, while this one began
-                return Outcome("skipped", run.label)
+        with contextlib.ExitStack() as held:
+            problem = None
+            if ranks.is_main:
+                try:
+                    folder.create()
+                    held.enter_context(folder.lock())
+                except UserError as error:
+                    problem = error
+            found = ranks.max(2 if problem else int(ranks.is_main and folder.is_done))  # all ranks go on, or none
+            if problem is not None:
+                raise problem
+            if found:  # done by another process, while this one began; or rank 0 tells what is wrong
+                return Outcome("refused" if found == 2 else "skipped", run.label)
             return _train(run, ranks, stop, engine)
     finally:
         ranks.close()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -202,9 +203,29 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
         wait_for(lambda: (s := run.dir.read_status()) is not None and s.step > 0)
         with pytest.raises(UserError, match="another process"):
             train(run)
+        others = start(run, tmp_path, ranks=2)
+        codes = wait(others)
+        assert codes[0] != 0 and codes[1] == 2, "no rank waits for one that was refused"
     finally:
         kill(children)
         wait(children)
+
+
+def test_a_run_that_another_process_ends_meanwhile_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path, "rung=8")
+    lock = RunDir.lock
+
+    def late(self: RunDir) -> AbstractContextManager[None]:
+        if not self.is_done:  # the other process is just done when we get the lock
+            self.write_result({"final": {"top1": 12.5}})
+        return lock(self)
+
+    monkeypatch.setattr(RunDir, "lock", late)
+    assert train(run).state == "skipped"
+    assert json.loads((run.dir.path / "result.json").read_text())["final"] == {"top1": 12.5}
+    assert run.dir.read_status() is None
 
 
 @pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (1, 2), (2, 2)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
@@ -60,12 +62,18 @@ def _child(run: Run, environment: dict[str, str], output: Path) -> None:
     os._exit(execute(run).exit_code)
 
 
+def _free_port() -> int:
+    """A port that nothing listens on, below those that Linux gives to any connection."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port := random.SystemRandom().randrange(12_000, 32_000)))
+            return port
+
+
 def start(run: Run, tmp_path: Path, ranks: int = 1) -> list[BaseProcess]:
     """Start a run in children (as torchrun would with several ranks), forked so that nothing is imported again."""
     context = multiprocessing.get_context("fork")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     children = []
     for rank in range(ranks):
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
