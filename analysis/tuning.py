@@ -75,7 +75,14 @@ def _setting(path: str, ladder: str) -> dict[str, Any]:
     """A run's settings by dotted key: all but which network, which repetition and where; `spec.` as far as given."""
     flat = flatten(read_config(path) or {})
     given = {f"spec.{key}": value for key, value in overrides(path, load_ladder_or_none(ladder)).items()}
-    return {key: value for key, value in flat.items() if key.split(".")[0] not in OWN_KEYS} | given
+    return {key: value for key, value in flat.items() if _may_change_results(key)} | given
+
+
+def _may_change_results(key: str) -> bool:
+    section = key.split(".")[0]
+    if section == "engine":
+        return key in ("engine.precision", "engine.accumulate")
+    return section not in OWN_KEYS and key not in ("data.root", "data.download", "data.workers")
 
 
 def _differing(settings: Sequence[Mapping[str, Any]], rungs: Sequence[Any]) -> list[str]:
