@@ -61,7 +61,7 @@ class Agreement:
     low: float | None  # 95% interval over seed noise; None where a side gives no std
     high: float | None
     p: float | None  # two-sided, of no association
-    kinds: tuple[str, str] = ("chain", "chain")  # of the two ladders
+    kinds: tuple[str, str]  # of the two ladders: chain | star
 
 
 def verdict(change: Change) -> str:

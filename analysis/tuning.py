@@ -17,6 +17,7 @@ from analysis.overrides import OWN, load_ladder_or_none, overrides
 from analysis.render import markdown_grid, text_grid
 from analysis.selection import natural, only, without_copies
 from analysis.stats import Summary
+from ladder.config import DATA_WITHOUT_EFFECT, ENGINE_WITH_EFFECT
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ def _setting(path: str, ladder: str) -> dict[str, Any]:
 
 
 def _may_change_results(key: str) -> bool:
-    section = key.split(".")[0]
+    section, _, name = key.partition(".")
     if section == "engine":
-        return key in ("engine.precision", "engine.accumulate")
-    return section not in OWN_KEYS and key not in ("data.root", "data.download", "data.workers")
+        return name in ENGINE_WITH_EFFECT
+    return section not in OWN_KEYS and not (section == "data" and name in DATA_WITHOUT_EFFECT)
 
 
 def _differing(settings: Sequence[Mapping[str, Any]], rungs: Sequence[Any]) -> list[str]:

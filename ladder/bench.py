@@ -270,12 +270,11 @@ def render(result: dict[str, Any], kind: str) -> str:
     for mode in ("train", "infer"):
         if f"{mode}_images_per_s" in frame:
             middle, spread = frame[f"{mode}_images_per_s"], frame[f"{mode}_iqr"]
-            texts = [f"{m:,.1f} ± {s / 2:,.1f}" for m, s in zip(middle, spread, strict=True)]
-            shown[f"{mode} images/s"] = texts
+            pairs = zip(middle, spread, strict=True)
+            shown[f"{mode} images/s"] = ["-" if pd.isna(m) else f"{m:,.1f} ± {s / 2:,.1f}" for m, s in pairs]
             memory = frame[f"{mode}_peak_memory_bytes"]
             if memory.notna().any():
-                shown[f"{mode} peak GiB"] = (memory / 2**30).map("{:.2f}".format)
-    shown = shown.replace("nan ± nan", "-").replace("nan", "-")
+                shown[f"{mode} peak GiB"] = ["-" if pd.isna(m) else f"{m / 2**30:.2f}" for m in memory]
     if frame["failed"].notna().any():
         shown["failed"] = frame["failed"].fillna("")
     note = ", ".join(f"{k} {v}" for k, v in result["conditions"].items() if v is not None)

@@ -13,6 +13,10 @@ from ladder.errors import UserError, unknown
 from ladder.recipe import Recipe
 from ladder.spec import SPECS
 
+# What a run's hash leaves out of `data`, and what it takes from `engine`: where data lies, and speed, change no result.
+DATA_WITHOUT_EFFECT = ("root", "download", "workers")
+ENGINE_WITH_EFFECT = ("precision", "accumulate")
+
 
 @dataclass
 class DataConfig:
@@ -64,7 +68,7 @@ class DataConfig:
 
 @dataclass
 class EngineConfig:
-    """How fast and on what a run computes. Of these, `precision` and `accumulate` may change the result."""
+    """How fast and on what a run computes. Few of these may change the result: ENGINE_WITH_EFFECT."""
 
     precision: str = "float32"  # float32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step

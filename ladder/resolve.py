@@ -11,7 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ladder.config import DataConfig, EngineConfig, TrainConfig, WandbConfig
+from ladder.config import (
+    DATA_WITHOUT_EFFECT,
+    ENGINE_WITH_EFFECT,
+    DataConfig,
+    EngineConfig,
+    TrainConfig,
+    WandbConfig,
+)
 from ladder.errors import UserError, unknown
 from ladder.recipe import Recipe
 from ladder.rundir import RunDir, stable_hash
@@ -97,9 +104,8 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
     plain_recipe = {k: v for k, v in asdict(common).items() if k != "source"}
     same = {
         "recipe": plain_recipe,
-        "data": {k: v for k, v in asdict(data).items() if k not in ("root", "download", "workers")},
-        "precision": engine.precision,
-        "accumulate": engine.accumulate,
+        "data": {k: v for k, v in asdict(data).items() if k not in DATA_WITHOUT_EFFECT},
+        **{k: getattr(engine, k) for k in ENGINE_WITH_EFFECT},
     }
     if cfg.weights is not None:
         same["weights"] = _digest(cfg.weights)
@@ -146,7 +152,8 @@ def unheeded(run: Run, overrides: Iterable[str]) -> list[str]:
     """A line for each recipe key among the overrides that the run's rung sets itself: there its own value stays."""
     given = {text.partition("=")[0].lstrip("+") for text in overrides}
     return [
-        f"recipe.{key}: rung {run.rung.name} of {run.ladder.name} sets it to {value} itself, and that is what it gets"
+        f"recipe.{key}: rung {run.rung.name} of {run.ladder.name} sets it to {'null' if value is None else value}"
+        " itself, and that is what it gets"
         for key, value in run.rung.recipe.items()
         if f"recipe.{key}" in given
     ]

@@ -30,6 +30,8 @@ from ladder.resolve import Run
 from ladder.rundir import RunDir, Status, write_atomic
 from ladder.train import Outcome
 
+FREE, DONE, REFUSED = range(3)  # how rank 0 finds the folder
+
 
 def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
     """Train `run` in its folder, from its checkpoint if there is one. See `ladder.train.execute`."""
@@ -43,21 +45,25 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
         # a mistake in a run that has no folder yet is told before anything is written
         engine = None if folder.path.exists() else _try_build(run, ranks, stop)
         with contextlib.ExitStack() as held:
-            problem = None
-            if ranks.is_main:
-                try:
-                    folder.create()
-                    held.enter_context(folder.lock())
-                except UserError as error:
-                    problem = error
-            found = ranks.max(2 if problem else int(ranks.is_main and folder.is_done))  # all ranks go on, or none
+            found, problem = _take(folder, held) if ranks.is_main else (FREE, None)
+            found = ranks.max(found)  # all ranks go on, or none
             if problem is not None:
                 raise problem
-            if found:  # done by another process, while this one began; or rank 0 tells what is wrong
-                return Outcome("refused" if found == 2 else "skipped", run.label)
+            if found != FREE:  # done by another process, while this one began; or rank 0 tells what is wrong
+                return Outcome("refused" if found == REFUSED else "skipped", run.label)
             return _train(run, ranks, stop, engine)
     finally:
         ranks.close()
+
+
+def _take(folder: RunDir, held: contextlib.ExitStack) -> tuple[int, UserError | None]:
+    """Make the folder and hold it for as long as `held` lasts; how it is found, and what stands against it."""
+    try:
+        folder.create()
+        held.enter_context(folder.lock())
+    except UserError as error:
+        return REFUSED, error
+    return DONE if folder.is_done else FREE, None
 
 
 def _try_build(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Engine | None:

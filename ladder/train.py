@@ -110,28 +110,30 @@ def task(cfg: Any) -> Outcome:
     return outcome
 
 
-def _check_launcher() -> None:
-    """Raise UserError where a launcher was asked for, and this is one run, which Hydra starts itself, here."""
+def _hydra_of_one_run() -> Any:
+    """Hydra's own config, where it starts one run, here; None in a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN:
-        launcher = HydraConfig.get().runtime.choices.get("hydra/launcher")
-        if launcher in ("slurm", "ray"):
-            raise UserError(
-                f"hydra/launcher={launcher} is for sweeps, also of one run: add -m, or this run trains here"
-            )
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    return hydra if hydra and hydra.mode == RunMode.RUN else None
+
+
+def _check_launcher() -> None:
+    """Raise UserError where a launcher was asked for, and this is one run, which Hydra starts itself, here."""
+    hydra = _hydra_of_one_run()
+    launcher = hydra and hydra.runtime.choices.get("hydra/launcher")
+    if launcher in ("slurm", "ray"):
+        raise UserError(f"hydra/launcher={launcher} is for sweeps, also of one run: add -m, or this run trains here")
 
 
 def _tell_unheeded(run: Any) -> None:
     """Say which recipe keys of the command line have no effect on this one run (the sweeper says so of a sweep)."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
     from ladder.resolve import unheeded
 
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN and os.environ.get("RANK", "0") == "0":
-        for line in unheeded(run, HydraConfig.get().overrides.task):
+    hydra = _hydra_of_one_run()
+    if hydra and os.environ.get("RANK", "0") == "0":
+        for line in unheeded(run, hydra.overrides.task):
             print(f"note: {line}", file=sys.stderr)
 
 

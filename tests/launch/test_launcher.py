@@ -87,7 +87,7 @@ def test_a_recipe_key_that_a_step_sets_itself_is_told(
     monkeypatch.setattr("sweeps.TINY", tuple(text for text in TINY if not text.startswith("spec.")))
     options = ("ladder=convmixer_cifar10", "recipe.clip_grad=2", "seed=0,1", "hydra.launcher.preload=[]")
     assert sweep.run(*options, "rung=kernel_3,no_clipping").code == 0
-    told = "recipe.clip_grad: rung no_clipping of convmixer_cifar10 sets it to None itself, and that is what it gets"
+    told = "recipe.clip_grad: rung no_clipping of convmixer_cifar10 sets it to null itself, and that is what it gets"
     assert capsys.readouterr().err == f"note: {told}\n"
 
 
