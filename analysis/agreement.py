@@ -14,17 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.cells import Column, Grid, Line, change_text
-from analysis.files import deliver
-from analysis.options import STUDY_HELP, add_out, add_where, pairs
-from analysis.stats import Change, Summary
+from analysis.compare.stats import Change, Summary
+from analysis.show.cells import Column, Grid, Line, change_text
+from analysis.show.files import deliver
+from analysis.show.options import STUDY_HELP, add_out, add_where, pairs
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from analysis.summary import Row, Table
+    from analysis.compare.layout import Row
+    from analysis.compare.summary import Table
 
 EPILOG = """examples:
   python -m analysis.agreement runs/cifar10 convnext_t          beside the paper's roadmap
@@ -104,7 +105,7 @@ def _drawn(table: Table, rungs: Sequence[str], seed: int) -> NDArray[np.float64]
     """
     import numpy as np
 
-    from analysis.summary import paper_summary
+    from analysis.compare.summary import paper_summary
 
     found: dict[str, Summary] = {}
     for row in table.rows:
@@ -184,9 +185,9 @@ def notes(agreement: Agreement) -> list[str]:
 
 def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> Table:
     """The one table of a study, or the published one of a ladder. Raises UserError for several tables, or none."""
-    from analysis.load import load
-    from analysis.summary import paper_table, summarise
-    from ladder.rungs import list_ladders, load_ladder
+    from analysis.compare.summary import paper_table, summarise
+    from analysis.read.load import load
+    from ladder.networks.rungs import list_ladders, load_ladder
 
     if source in list_ladders():
         return paper_table(load_ladder(source))
@@ -199,7 +200,7 @@ def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the comparison. Raises UserError on a user's mistake."""
-    from analysis.render import markdown_grid, text_grid
+    from analysis.show.formats import markdown_grid, text_grid
 
     parser = argparse.ArgumentParser(
         prog="python -m analysis.agreement",

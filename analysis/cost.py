@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from analysis.cells import Column, Grid, Line, macs_unit
-from analysis.render import markdown_grid, text_grid
+from analysis.show.cells import Column, Grid, Line, macs_unit
+from analysis.show.formats import markdown_grid, text_grid
 from ladder.errors import UserError, run_cli
-from ladder.rungs import Ladder, load_ladder
+from ladder.networks.rungs import Ladder, load_ladder
 
 EPILOG = """examples:
   python -m analysis.cost convnext_t
@@ -50,8 +50,8 @@ def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 
     """
     import torch
 
-    from ladder.cost import measure_cost
-    from ladder.nets import build_net, check_image_size
+    from ladder.networks.build import build_net, check_image_size
+    from ladder.networks.cost import measure_cost
 
     size = image_size or ladder.image_size
     side = ladder.side_rungs

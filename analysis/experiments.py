@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import Column, Grid, Line
 from analysis.plan import plan, si
-from analysis.render import markdown_grid, text_grid
-from analysis.speeds import PEAKS, UTILISATION, Speeds, from_study
+from analysis.read.speeds import PEAKS, UTILISATION, Speeds, from_study
+from analysis.show.cells import Column, Grid, Line
+from analysis.show.formats import markdown_grid, text_grid
 from ladder.errors import UserError, run_cli
 from ladder.paths import conf_dir
-from ladder.progress import in_words
+from ladder.training.progress import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def rows(gpu: str, published: Path = PUBLISHED) -> list[Row]:
 
 def _studies(published: Path) -> dict[str, pd.DataFrame]:
     """The done runs of each published study."""
-    from analysis.load import load
+    from analysis.read.load import load
 
     folders = sorted(path.parent for path in published.glob("*/study.json"))
     frames = {folder.name: load(folder) for folder in folders}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import UserError, run_cli
-from ladder.rundir import METRICS
+from ladder.runs.folder import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,12 +57,12 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     Raises:
         UserError: as `analysis.load`; where `out` holds something else, or can't be written.
     """
-    from analysis import packed
-    from analysis.configs import flatten, read_config
-    from analysis.curves import read_text
-    from analysis.files import write_text
-    from analysis.load import load
-    from analysis.reproduce import launches
+    from analysis.compare.reproduce import launches
+    from analysis.read import packed
+    from analysis.read.configs import flatten, read_config
+    from analysis.read.curves import read_text
+    from analysis.read.load import load
+    from analysis.show.files import write_text
 
     tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
     _check_out(out)
@@ -86,8 +86,8 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
 
 
 def _check_out(out: Path) -> None:
-    from analysis.load import OWN_FOLDERS
-    from analysis.packed import FILES
+    from analysis.read.load import OWN_FOLDERS
+    from analysis.read.packed import FILES
 
     if out.is_dir():
         others = [p.name for p in out.iterdir() if p.name not in (*FILES, *OWN_FOLDERS, "report.html")]
@@ -98,7 +98,7 @@ def _check_out(out: Path) -> None:
 
 
 def _results(runs: pd.DataFrame) -> str:
-    from analysis.packed import KEPT
+    from analysis.read.packed import KEPT
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.options import STUDY_HELP, add_compare, add_where, pairs
+from analysis.show.options import STUDY_HELP, add_compare, add_where, pairs
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
-    from analysis.collection import Chart
+    from analysis.show.collection import Chart
 
 FORMATS = ("svg", "pdf", "png")
 
@@ -50,14 +50,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and write the charts, print their paths. Raises UserError on a user's mistake."""
     args = parser().parse_args(argv)
-    from analysis.collection import check_formats
+    from analysis.show.collection import check_formats
 
     formats = [f.strip() for f in args.formats.split(",") if f.strip()]
     check_formats(formats, FORMATS)
     if not args.study and not args.paper:
         raise UserError("give a study folder, such as runs/demo, or --paper LADDER, such as --paper convnext_t")
-    from analysis.charts.style import save
-    from analysis.load import home
+    from analysis.read.load import home
+    from analysis.show.charts.style import save
 
     out = args.out or (home(args.study[0]) / "figures" if args.study else Path("figures"))
     met: list[str] = []
@@ -78,13 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _charts(args: argparse.Namespace) -> Iterator[Chart]:
-    from analysis.collection import paper_charts, study_charts
+    from analysis.show.collection import paper_charts, study_charts
 
     if args.paper:
         yield from paper_charts(args.paper)
     if args.study:
-        from analysis.load import load, load_curves
-        from analysis.summary import summarise
+        from analysis.compare.summary import summarise
+        from analysis.read.load import load, load_curves
 
         runs = load(args.study)
         tables = summarise(runs, compare=args.compare, where=pairs(args.where))

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_bench, from_result, from_study
+from analysis.read.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_bench, from_result, from_study
 from ladder.errors import UserError, run_cli
-from ladder.resolve import Run
+from ladder.runs.resolve import Run
 
 # images to train and to evaluate on, classes: of sets that need not be on this machine to plan
 SIZES = {
@@ -109,8 +109,8 @@ def _line(group: Sequence[Run], speeds: Speeds, images: tuple[int, int] | None) 
     """The runs that differ in nothing but the seed; and the MACs of one of them."""
     import torch
 
-    from ladder.cost import measure_cost
-    from ladder.nets import build_net
+    from ladder.networks.build import build_net
+    from ladder.networks.cost import measure_cost
 
     run = group[0]
     train, evaluated, classes = _sizes(run, images)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.export import export
-from analysis.options import add_compare, add_where, pairs
+from analysis.show.options import add_compare, add_where, pairs
 from ladder.errors import UserError, one_line, run_cli
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.collection import Chart
-    from analysis.summary import Table
+    from analysis.compare.summary import Table
+    from analysis.show.collection import Chart
 
 MODES = ("online", "offline", "disabled")
 JOB = "summary"  # the job type that tells this run from those that trained
@@ -72,9 +72,9 @@ def publish(
     """Log the summary run of one study; where it is, in words. What is None is as the study's own runs have it.
 
     Raises:
-        UserError: as `analysis.load` and `analysis.summary.summarise`; online without a login or an answer.
+        UserError: as `analysis.load` and `analysis.summarise`; online without a login or an answer.
     """
-    from analysis.load import home
+    from analysis.read.load import home
     from analysis.report import compose, gather
 
     contents = gather(study, compare=compare, where=where)
@@ -94,8 +94,8 @@ def publish(
 
 def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
     """W&B's project, entity and mode as the runs' configs have them."""
-    from analysis.configs import read_config
-    from ladder.config import WandbConfig
+    from analysis.read.configs import read_config
+    from ladder.runs.config import WandbConfig
 
     out = vars(WandbConfig()).copy()
     for path in runs["path"]:
@@ -106,7 +106,7 @@ def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _check_login() -> None:
-    from ladder.tracking import has_login
+    from ladder.runs.tracking import has_login
 
     if not has_login():
         raise UserError("not logged in to W&B, or no answer from it: run `wandb login`, or use --mode offline")
@@ -114,7 +114,7 @@ def _check_login() -> None:
 
 def _draw(charts: Sequence[Chart], folder: Path) -> list[tuple[Chart, Path]]:
     """The charts as PNG, to be looked at in W&B; beside each an SVG, to be taken from the artifact."""
-    from analysis.charts.style import save
+    from analysis.show.charts.style import save
 
     out = []
     for chart in charts:
@@ -135,8 +135,8 @@ def _log(
 ) -> str:
     import wandb
 
-    from analysis.collection import stems
-    from ladder.tracking import quiet_settings
+    from analysis.show.collection import stems
+    from ladder.runs.tracking import quiet_settings
 
     study = str(runs["study"].iloc[0])
     try:
@@ -183,7 +183,7 @@ def _flat(table: Table) -> pd.DataFrame:
 
     import pandas as pd
 
-    from analysis.render import csv_text
+    from analysis.show.formats import csv_text
 
     return pd.read_csv(io.StringIO(csv_text([table])))
 

@@ -11,14 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.options import STUDY_HELP, add_compare, add_where, pairs
+from analysis.show.options import STUDY_HELP, add_compare, add_where, pairs
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.collection import Chart
-    from analysis.summary import Row, Table
+    from analysis.compare.layout import Row
+    from analysis.compare.summary import Table
+    from analysis.show.collection import Chart
 
 EPILOG = """examples:
   python -m analysis.report runs/demo                          writes runs/demo/report.html
@@ -47,12 +48,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and print its path. Raises UserError on a user's mistake."""
     args = parser().parse_args(argv)
-    from analysis.load import home
+    from analysis.read.load import home
 
     out = args.out or home(args.study[0]) / "report.html"
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: must end in .html")
-    from analysis.files import make_parent, write_text
+    from analysis.show.files import make_parent, write_text
 
     make_parent(out)  # before the minute that drawing takes
     content, skipped = build(args.study, title=args.title, compare=args.compare, where=pairs(args.where))
@@ -69,7 +70,7 @@ def build(
     """The page of one or several studies, and a line for every folder that was left out of it.
 
     Raises:
-        UserError: as `analysis.load` and `analysis.summary.summarise`.
+        UserError: as `analysis.load` and `analysis.summarise`.
     """
     contents = gather(study, compare=compare, where=where)
     return compose(contents, title), contents.skipped
@@ -88,10 +89,10 @@ class Contents:
 
 def gather(study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None) -> Contents:
     """Read one or several studies. Raises UserError as `build`."""
-    from analysis.collection import study_charts
-    from analysis.load import load, load_curves
-    from analysis.selection import only
-    from analysis.summary import summarise
+    from analysis.compare.selection import only
+    from analysis.compare.summary import summarise
+    from analysis.read.load import load, load_curves
+    from analysis.show.collection import study_charts
 
     skipped: list[str] = []
     runs = only(load(study, on_skip=skipped.append), where or {})
@@ -104,8 +105,8 @@ def gather(study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] 
 
 def compose(contents: Contents, title: str | None = None) -> str:
     """The page; its title is that of the studies unless another is given."""
-    from analysis import page
-    from analysis.reproduce import launches
+    from analysis.compare.reproduce import launches
+    from analysis.show import page
 
     runs, tables = contents.runs, contents.tables
     name = title or "Study " + ", ".join(dict.fromkeys(runs["study"]))
@@ -122,9 +123,9 @@ def compose(contents: Contents, title: str | None = None) -> str:
 
 
 def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: bool) -> list[tuple[str, str, str]]:
-    from analysis import page
-    from analysis.cells import heading
-    from analysis.render import html_table
+    from analysis.show import page
+    from analysis.show.cells import heading
+    from analysis.show.formats import html_table
 
     def pictures(*ends: str) -> str:
         return "\n".join(page.picture(chart) for chart in charts if chart.stem.endswith(ends))
@@ -153,9 +154,9 @@ def _lead(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
 
 def _headline(table: Table) -> str:
     """First and last finished rung of the chain, the clearest step up and down, how many steps are clear of noise."""
-    from analysis import page
-    from analysis.cells import change_text, spread
-    from analysis.stats import change
+    from analysis.compare.stats import change
+    from analysis.show import page
+    from analysis.show.cells import change_text, spread
 
     main = [row for row in table.rows if row.kind == "main" and row.top1]
     cards: list[str] = []
@@ -191,7 +192,7 @@ def _seeds(row: Row) -> str:
 def _failures(
     runs: pd.DataFrame, tables: Sequence[Table], skipped: Sequence[str], launched: Mapping[str, Sequence[str]]
 ) -> str:
-    from analysis import page
+    from analysis.show import page
 
     parts = []
     for state, words in (
@@ -226,8 +227,8 @@ def _failures(
 
 
 def _configuration(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
-    from analysis import page
-    from analysis.configs import differences, flatten, read_config, show
+    from analysis.read.configs import differences, flatten, read_config, show
+    from analysis.show import page
 
     done = runs[runs["state"] == "done"]
     configs = [c for c in (read_config(str(p)) for p in done["path"]) if c is not None]
@@ -253,8 +254,8 @@ def _configuration(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
 
 
 def _spec_changes(table: Table) -> Iterable[tuple[str, str]]:
-    from analysis.configs import show
-    from analysis.overrides import load_ladder_or_none
+    from analysis.compare.overrides import load_ladder_or_none
+    from analysis.read.configs import show
 
     ladder = load_ladder_or_none(table.ladder)
     if ladder is None:
@@ -267,8 +268,8 @@ def _spec_changes(table: Table) -> Iterable[tuple[str, str]]:
 
 
 def _reproduce(contents: Contents, launched: Sequence[str]) -> str:
-    from analysis import page
-    from analysis.reproduce import code_of, commands, versions_of
+    from analysis.compare.reproduce import code_of, commands, versions_of
+    from analysis.show import page
 
     runs, tables = contents.runs, contents.tables
     parts = []
@@ -294,7 +295,7 @@ def _reproduce(contents: Contents, launched: Sequence[str]) -> str:
 
 def _named(folder: Path) -> str:
     """A study's folder as one would type it in a checkout."""
-    from analysis.packed import find
+    from analysis.read.packed import find
 
     return f"runs/{'published/' if find(folder) else ''}{folder.name}"
 

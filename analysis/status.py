@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.load import OWN_FOLDERS, holds_runs
+from analysis.read.load import OWN_FOLDERS, holds_runs
 from ladder.errors import UserError, one_line, run_cli
 from ladder.launch.study import planned
-from ladder.progress import duration
-from ladder.rundir import FORMAT, RunDir, Status, is_dead
+from ladder.runs.folder import FORMAT, RunDir, Status, is_dead
+from ladder.training.progress import duration
 
 STATES = ("done", "running", "dead", "failed", "stopped", "pending")
 MEANING = {

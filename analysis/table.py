@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.files import deliver
-from analysis.options import STUDY_HELP, add_compare, add_out, add_where, pairs
+from analysis.show.files import deliver
+from analysis.show.options import STUDY_HELP, add_compare, add_out, add_where, pairs
 from ladder.errors import UserError, run_cli, unknown
 
 FORMATS = ("text", "md", "csv", "latex", "html", "json")
@@ -49,16 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--standalone goes with --format latex, not {kind}")
     if bool(args.study) == bool(args.paper):
         raise UserError("give a study folder, such as runs/demo, or --paper LADDER (one of them)")
-    from analysis.render import FORMATS as RENDER
-    from analysis.render import latex
-    from analysis.summary import paper_table, summarise
+    from analysis.compare.summary import paper_table, summarise
+    from analysis.show.formats import FORMATS as RENDER
+    from analysis.show.formats import latex
 
     if args.paper:
-        from ladder.rungs import load_ladder
+        from ladder.networks.rungs import load_ladder
 
         tables = [paper_table(load_ladder(args.paper))]
     else:
-        from analysis.load import load
+        from analysis.read.load import load
 
         tables = summarise(load(args.study), compare=args.compare, where=pairs(args.where))
     content = latex(tables, standalone=args.standalone) if kind == "latex" else RENDER[kind](tables)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _by_suffix(out: Path | None) -> str:
-    from analysis.render import SUFFIXES
+    from analysis.show.formats import SUFFIXES
 
     if out is None or not out.suffix:
         return "text"

@@ -9,16 +9,16 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import NONE, Column, Grid, Line, spread
-from analysis.configs import OWN_KEYS, flatten, read_config, show
-from analysis.files import deliver
-from analysis.options import STUDY_HELP, add_out, add_where, pairs
-from analysis.overrides import OWN, load_ladder_or_none, overrides
-from analysis.render import markdown_grid, text_grid
-from analysis.selection import natural, only, without_copies
-from analysis.stats import Summary
-from ladder.config import DATA_WITHOUT_EFFECT, ENGINE_WITH_EFFECT
+from analysis.compare.overrides import OWN, load_ladder_or_none, overrides
+from analysis.compare.selection import natural, only, without_copies
+from analysis.compare.stats import Summary
+from analysis.read.configs import OWN_KEYS, flatten, read_config, show
+from analysis.show.cells import NONE, Column, Grid, Line, spread
+from analysis.show.files import deliver
+from analysis.show.formats import markdown_grid, text_grid
+from analysis.show.options import STUDY_HELP, add_out, add_where, pairs
 from ladder.errors import UserError, run_cli
+from ladder.runs.config import DATA_WITHOUT_EFFECT, ENGINE_WITH_EFFECT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_where(parser)
     add_out(parser)
     args = parser.parse_args(argv)
-    from analysis.load import load
+    from analysis.read.load import load
 
     found = grid(only(load(args.study), pairs(args.where)))
     deliver({"text": text_grid, "md": markdown_grid}[args.format](found), args.out)

@@ -28,9 +28,9 @@ from PIL import Image
 from timm.data import create_dataset, create_loader
 
 import ladder
-from ladder.config import DataConfig
 from ladder.data import Batch, open_data
-from ladder.recipe import Recipe
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 RAND = "rand-m9-mstd0.5-inc1"
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]

@@ -18,9 +18,9 @@ import timm
 import torch
 
 from ladder.bench import BenchConfig, measure, parse, set_up
-from ladder.distributed import device_name, pick_device
 from ladder.errors import run_cli
-from ladder.zoo import build_model
+from ladder.networks.zoo import build_model
+from ladder.training.distributed import device_name, pick_device
 
 PAIRS = {  # timm's name: ladder, rung
     "resnet50": ("convnext_t", "resnet50"),

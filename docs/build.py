@@ -6,7 +6,7 @@
 
 `python docs/build.py` makes them all again; with `--check` it changes nothing and fails where one is out of date.
 Commands read what the repository holds and nothing else. Tables are compared to the letter, pictures by what they
-show (`analysis.charts.style.fingerprint`): no two releases of matplotlib draw the same pixels.
+show (`analysis.show.charts.style.fingerprint`): no two releases of matplotlib draw the same pixels.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ladder._timm_hook import when_timm_is_imported
 from ladder.errors import UserError
-from ladder.rungs import Ladder, Rung, list_ladders, load_ladder
-from ladder.spec import IsotropicSpec, NetSpec
+from ladder.networks.rungs import Ladder, Rung, list_ladders, load_ladder
+from ladder.networks.spec import IsotropicSpec, NetSpec
+from ladder.networks.timm_hook import when_timm_is_imported
 
 if TYPE_CHECKING:
-    from ladder.cost import Cost, measure_cost
-    from ladder.export import load_model
-    from ladder.zoo import build_model, load_timm_state
+    from ladder.networks.cost import Cost, measure_cost
+    from ladder.networks.weights import load_model
+    from ladder.networks.zoo import build_model, load_timm_state
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Cost": "ladder.cost",
-    "measure_cost": "ladder.cost",
-    "load_model": "ladder.export",
-    "build_model": "ladder.zoo",
-    "load_timm_state": "ladder.zoo",
+    "Cost": "ladder.networks.cost",
+    "measure_cost": "ladder.networks.cost",
+    "load_model": "ladder.networks.weights",
+    "build_model": "ladder.networks.zoo",
+    "load_timm_state": "ladder.networks.zoo",
 }
 
 
@@ -50,4 +50,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
-when_timm_is_imported(lambda: importlib.import_module("ladder.zoo"))
+when_timm_is_imported(lambda: importlib.import_module("ladder.networks.zoo"))

@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ladder._timm_hook import without_wandb
 from ladder.errors import UserError, one_line, run_cli, unknown
-from ladder.rundir import write_atomic
-from ladder.rungs import load_ladder
+from ladder.networks.rungs import load_ladder
+from ladder.networks.timm_hook import without_wandb
+from ladder.paths import write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ def networks(config: BenchConfig) -> Iterator[tuple[str, Callable[[], torch.nn.M
     """Name, constructor and image size of everything asked for. Raises UserError on a wrong name."""
     import timm
 
-    from ladder.zoo import build_model
+    from ladder.networks.zoo import build_model
 
     common: dict[str, Any] = {"num_classes": config.num_classes, "in_chans": config.in_chans}
     if config.ladder is not None:
@@ -134,7 +134,7 @@ def set_up(
     """A network on the device with a fixed random batch, its steps ready to run."""
     import torch
 
-    from ladder.cost import measure_cost
+    from ladder.networks.cost import measure_cost
 
     torch.manual_seed(0)
     model = build()
@@ -226,7 +226,7 @@ def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -
     with without_wandb():
         import torch
 
-        from ladder.distributed import device_name, pick_device
+        from ladder.training.distributed import device_name, pick_device
 
         device = pick_device(config.device)
         if config.threads is not None:

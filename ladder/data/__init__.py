@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ladder.config import DataConfig
 from ladder.data.base import Batch, Data, DataInfo
-from ladder.recipe import Recipe
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch

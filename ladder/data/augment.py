@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ladder.config import DataConfig
 from ladder.data import ops
 from ladder.data.ops import NUMBER, send
 from ladder.data.order import Floats, Ints
 from ladder.data.randaugment import RandAugment
-from ladder.recipe import Recipe
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 _PLACES = 2**18  # in the pool of noise
 _ATTEMPTS = 10  # at a box that fits into the image; then the whole image, or no erasing: as torchvision and timm do

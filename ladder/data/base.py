@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ladder.config import DataConfig
 from ladder.errors import UserError
+from ladder.runs.config import DataConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ladder.config import DataConfig
 from ladder.data.augment import Augment, Normalize
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import Images, decoded
 from ladder.data.order import Share, permutation, uniforms
 from ladder.data.sources import Source
 from ladder.errors import UserError
-from ladder.recipe import Recipe
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 _CHUNK = 256  # images decoded by one task of the pool
 _LARGE = 160**2  # pixels

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ladder.config import DataConfig
 from ladder.data import open_data
 from ladder.data.augment import Augment, channels
 from ladder.data.base import Batch
@@ -24,8 +23,9 @@ from ladder.data.memory import decode, pillow_filter
 from ladder.data.order import permutation, uniforms
 from ladder.data.sources import is_stream, open_source
 from ladder.errors import UserError, one_line, run_cli
-from ladder.recipe import Recipe
-from ladder.rundir import write_atomic
+from ladder.paths import write_atomic
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
     from omegaconf.errors import OmegaConfBaseException
 
     from ladder.paths import conf_dir
-    from ladder.train import explain, register_schema
+    from ladder.runs.hydra import explain, register_schema
 
     register_schema()
     try:
@@ -87,7 +87,7 @@ def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
     """The first `count` images of the first epoch, before and after augmentation."""
     from matplotlib.figure import Figure
 
-    from ladder.optim import make_mixup, mixup_batch
+    from ladder.training.optim import make_mixup, mixup_batch
 
     originals, (images, labels), names = first_batch(data, recipe, seed, count)
     captions = [names[int(label)] for label in labels]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder.config import DataConfig
 from ladder.data.folders import same_classes, scan, split_folder
 from ladder.data.images import ArrayImages, HeldImages, Images, ReaderImages, Subset
 from ladder.data.order import Ints, hold_out
 from ladder.errors import UserError, one_line, unknown
+from ladder.runs.config import DataConfig
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from timm.data.loader import PrefetchLoader
 from timm.data.readers.shared_count import SharedCount
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ladder.config import DataConfig
 from ladder.data.augment import Erase, channels
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import decoded
@@ -27,7 +26,8 @@ from ladder.data.sources import reader_classes, timm_dataset, undivided
 from ladder.data.transforms import Transform, eval_transform, train_transform
 from ladder.data.workers import loader_settings
 from ladder.errors import UserError, one_line
-from ladder.recipe import Recipe
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 _BLOCK = 1024  # seeds drawn at once
 

@@ -10,11 +10,11 @@ from timm.data import create_transform
 from timm.data.transforms import str_to_interp_mode
 from torchvision import transforms
 
-from ladder.config import DataConfig
 from ladder.data.augment import channels
 from ladder.data.randaugment import bounded
 from ladder.errors import UserError, one_line
-from ladder.recipe import Recipe
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 Transform = Callable[[Image.Image], Image.Image]
 

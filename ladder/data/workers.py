@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ladder._timm_hook import without_wandb
-from ladder.config import DataConfig
 from ladder.data.augment import Erase, channels
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import Images, decoded
 from ladder.data.order import Share, global_random_state_kept, permutation, sample_seeds, seed_global, uniforms
 from ladder.data.sources import Source
 from ladder.errors import UserError, one_line
-from ladder.recipe import Recipe
+from ladder.networks.timm_hook import without_wandb
+from ladder.runs.config import DataConfig
+from ladder.training.recipe import Recipe
 
 with without_wandb():
     from timm.data.loader import PrefetchLoader

@@ -13,14 +13,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ladder import train
 from ladder.errors import UserError
 from ladder.launch import study
 from ladder.launch.compose import Composer
 from ladder.launch.jobs import Job, Ledger
 from ladder.launch.view import View, summary
-from ladder.resolve import Run
-from ladder.train import Outcome
+from ladder.runs.outcome import OUTCOMES, Outcome
+from ladder.runs.resolve import Run
 
 MakeLedger = Callable[[View], Ledger]
 
@@ -51,7 +50,7 @@ class StudyLauncher(Launcher):
         for run in unique.values():
             run.dir.check_format()
         outcomes = self._launch(list(unique.values()))
-        train.OUTCOMES.extend(outcomes.values())
+        OUTCOMES.extend(outcomes.values())
         pairs = zip(job_overrides, runs, strict=True)
         return [_returned(overrides, outcomes[run.dir.path]) for overrides, run in pairs]
 

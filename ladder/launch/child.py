@@ -16,11 +16,12 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from ladder.config import DataConfig
 from ladder.errors import UserError, one_line
-from ladder.resolve import Run
-from ladder.rundir import Busy
-from ladder.train import Outcome, execute
+from ladder.runs.config import DataConfig
+from ladder.runs.execute import execute
+from ladder.runs.folder import Busy
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 LOG = "train.log"  # in the run folder: the engine's messages, and all that the process prints
 GRACE = 120.0  # seconds to save after the launcher died

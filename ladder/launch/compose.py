@@ -17,8 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
-from ladder.resolve import Run, resolve
-from ladder.rungs import Ladder
+from ladder.networks.rungs import Ladder
+from ladder.runs.resolve import Run, resolve
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from types import FrameType
 
 from ladder.errors import UserError
 from ladder.launch.view import NOT_STARTED, View
-from ladder.resolve import Run
-from ladder.rundir import HEARTBEAT_LIMIT, Status
-from ladder.train import Outcome
+from ladder.runs.folder import HEARTBEAT_LIMIT, Status
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 SURELY_ALIVE = 5.0  # seconds since a heartbeat within which somebody must be training
 ELSEWHERE = 2.0  # seconds between looks at a run that another launcher has

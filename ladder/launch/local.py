@@ -10,7 +10,7 @@ from ladder.errors import UserError
 from ladder.launch import pool
 from ladder.launch.base import MakeLedger, StudyLauncher, check_whole
 from ladder.launch.child import Share
-from ladder.resolve import Run
+from ladder.runs.resolve import Run
 
 
 class LocalLauncher(StudyLauncher):

@@ -23,7 +23,7 @@ def warm_up() -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import ladder
-    from ladder._timm_hook import without_wandb
+    from ladder.networks.timm_hook import without_wandb
 
     ours = [module.name for module in pkgutil.walk_packages(ladder.__path__, "ladder.")]
     ours = [name for name in ours if not name.startswith("ladder.launch")]  # runs need none of those but one
@@ -31,7 +31,7 @@ def warm_up() -> None:
         for name in (*LATE, *ours, "ladder.launch.child"):
             with contextlib.suppress(ImportError):  # of an extra that isn't installed
                 importlib.import_module(name)
-    from ladder.session import git_state
+    from ladder.runs.session import git_state
 
     git_state()  # remembered: it tells of the code that is loaded now
     server = os.getpid()

@@ -21,14 +21,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ladder.config import DataConfig
 from ladder.errors import UserError, one_line
 from ladder.launch import child, nursery
 from ladder.launch.jobs import Job, Ledger, write_end
 from ladder.launch.view import View
-from ladder.resolve import Run
-from ladder.rundir import Status
-from ladder.train import Outcome
+from ladder.runs.config import DataConfig
+from ladder.runs.folder import Status
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 TICK = 0.25  # seconds between looks at the signals
 LOOK = 0.5  # seconds between looks at the heartbeats

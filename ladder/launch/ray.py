@@ -18,8 +18,8 @@ from ladder.launch.child import LOG, redirect
 from ladder.launch.task import train
 from ladder.launch.view import NOT_STARTED
 from ladder.launch.watch import Watch
-from ladder.resolve import Run
-from ladder.train import Outcome, StopFlag
+from ladder.runs.outcome import Outcome, StopFlag
+from ladder.runs.resolve import Run
 
 
 class RayLauncher(StudyLauncher):

@@ -11,7 +11,7 @@ from ladder.errors import UserError
 from ladder.launch.base import MakeLedger, StudyLauncher, check_whole, plain
 from ladder.launch.slurm_queue import Queue
 from ladder.launch.watch import Watch
-from ladder.resolve import Run
+from ladder.runs.resolve import Run
 
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
 TEXTS = ("partition", "account", "qos", "constraint")

@@ -24,9 +24,10 @@ from typing import Any
 
 from ladder.errors import UserError, one_line
 from ladder.launch.slurm_task import Task, main, read_word
-from ladder.resolve import Run
-from ladder.rundir import RunDir, read_json, write_atomic
-from ladder.train import Outcome
+from ladder.paths import write_atomic
+from ladder.runs.folder import RunDir, read_json
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 FOLDER = ".slurm"
 LAG = 10.0  # seconds until what a job wrote at its end is surely seen here: file systems of clusters cache

@@ -16,9 +16,10 @@ from pathlib import Path
 from ladder.errors import one_line
 from ladder.launch.child import LOG, redirect
 from ladder.launch.task import train
-from ladder.resolve import Run
-from ladder.rundir import read_json, write_atomic
-from ladder.train import STOPPED, Outcome, StopFlag
+from ladder.paths import write_atomic
+from ladder.runs.folder import read_json
+from ladder.runs.outcome import STOPPED, Outcome, StopFlag
+from ladder.runs.resolve import Run
 
 WARNING = signal.SIGUSR2  # before the time limit; submitit's choice, as NCCL may use SIGUSR1
 RESTARTS = 2  # of a job, after which one that was stopped must have got on

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ladder.errors import UserError
-from ladder.rundir import FORMAT, read_json, write_atomic
+from ladder.paths import write_atomic
+from ladder.runs.folder import FORMAT, read_json
 
 FILE = "study.json"
 

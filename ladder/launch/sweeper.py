@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
-from ladder.resolve import Run, unheeded
+from ladder.runs.resolve import Run, unheeded
 
 Batches = list[list[list[str]]]  # of jobs, each a list of overrides
 
@@ -125,7 +125,7 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
     from omegaconf.errors import OmegaConfBaseException
 
     from ladder.paths import conf_dir
-    from ladder.train import explain, register_schema
+    from ladder.runs.hydra import explain, register_schema
 
     register_schema()
     try:

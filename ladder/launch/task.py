@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from ladder.errors import UserError
 from ladder.launch.child import import_all
-from ladder.resolve import Run
-from ladder.rundir import HEARTBEAT_LIMIT, Busy, RunDir
-from ladder.train import Outcome
+from ladder.runs.folder import HEARTBEAT_LIMIT, Busy, RunDir
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 PATIENCE = 60.0  # seconds that a run which another process trains is waited for: it may be about to end
 LOOK = 2.0  # seconds between looks at it
@@ -19,10 +19,10 @@ def train(run: Run, threads: int, preload: Sequence[str], stop: Callable[[], boo
     """Train `run`; "busy" where another process does, which is alive."""
     import torch
 
-    from ladder._timm_hook import without_wandb
+    from ladder.networks.timm_hook import without_wandb
 
     with without_wandb():
-        from ladder.session import train_run
+        from ladder.runs.session import train_run
     try:
         import_all(preload)
         if not free(run.dir, stop):

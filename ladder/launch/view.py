@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ladder.launch.child import LOG
-from ladder.progress import duration
-from ladder.resolve import Run
-from ladder.rundir import Status
-from ladder.train import Outcome
+from ladder.runs.folder import Status
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
+from ladder.training.progress import duration
 
 REFRESH = 4  # a second
 NOT_STARTED = "not started"  # the cause of a run that a stopped launch did not come to

@@ -11,9 +11,9 @@ from typing import Protocol
 from ladder.errors import UserError, one_line
 from ladder.launch.jobs import Job, Ledger, write_end
 from ladder.launch.view import LEFT, View
-from ladder.resolve import Run
-from ladder.rundir import Status, is_dead
-from ladder.train import Outcome
+from ladder.runs.folder import Status, is_dead
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 TICK = 0.25  # seconds between looks at the signals
 LOOK = 1.0  # seconds between looks at the folders

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ladder.rundir import METRICS
-from ladder.rungs import Ladder, Rung, load_ladder
+from ladder.networks.rungs import Ladder, Rung, load_ladder
+from ladder.runs.folder import METRICS
 
 RECIPE = {"name": "tiny", "epochs": 3, "batch_size": 64, "lr": 0.004, "mixup": 0.0}
 DATA = {"name": "digits", "source": "digits", "image_size": 32, "in_chans": 1, "holdout": 0.0}

@@ -12,7 +12,7 @@ import yaml
 
 from analysis.cost import CostRow, cost_rows, main
 from ladder.errors import UserError
-from ladder.rungs import Ladder, load_ladder
+from ladder.networks.rungs import Ladder, load_ladder
 
 _KNOWN: dict[tuple[object, ...], list[CostRow]] = {}
 

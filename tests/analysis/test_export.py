@@ -13,12 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import packed, render
-from analysis.configs import flatten
+from analysis.compare.reproduce import commands, launches
+from analysis.compare.summary import summarise
 from analysis.export import export, main
+from analysis.read import packed
+from analysis.read.configs import flatten
 from analysis.report import build
-from analysis.reproduce import commands, launches
-from analysis.summary import summarise
+from analysis.show import formats as render
 from ladder.errors import UserError
 
 Make = Callable[..., Any]
@@ -62,7 +63,7 @@ def test_tables_and_the_report_need_no_run_folder(
     with pytest.raises(UserError, match=r"differ in recipe\.lr"):
         summarise(analysis.load(out))
     assert commands(analysis.load(out)) == commands(analysis.load(study.root))
-    monkeypatch.setattr("analysis.page.picture", lambda chart: chart.stem)  # drawn from what the tables show
+    monkeypatch.setattr("analysis.show.page.picture", lambda chart: chart.stem)  # drawn from what the tables show
     pages = [build(folder, compare=["recipe.lr"]) for folder in (study.root, out)]
     pages[1] = (pages[1][0].replace("analysis.report runs/published/lr", "analysis.report runs/lr"), pages[1][1])
     assert pages[0] == pages[1] and "recipe.lr=0.01" in pages[1][0] and "throughput" in pages[1][0]
@@ -158,7 +159,7 @@ def test_a_folder_of_packed_studies_is_no_study(make_study: Make, tmp_path: Path
 
 
 def test_other_commands_know_a_packed_study(make_study: Make, tmp_path: Path) -> None:
-    from analysis.speeds import from_study
+    from analysis.read.speeds import from_study
     from analysis.status import read
 
     study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "gelu"))

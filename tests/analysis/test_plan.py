@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from analysis import plan, speeds
-from analysis.speeds import Speed, Speeds
+from analysis import plan
+from analysis.read import speeds
+from analysis.read.speeds import Speed, Speeds
 from ladder.errors import UserError
 from ladder.launch.sweeper import runs_of
 

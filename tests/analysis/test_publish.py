@@ -12,8 +12,8 @@ from PIL import Image
 from wandb_files import read_back
 
 import analysis
-from analysis import collection
 from analysis.publish import main, publish
+from analysis.show import collection
 from ladder.errors import UserError
 
 Make = Callable[..., Any]

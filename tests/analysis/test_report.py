@@ -120,7 +120,7 @@ def test_compared_values_are_a_part_each(make_study: Make, monkeypatch: pytest.M
     study.run("gelu", 0, state="failed", recipe={"lr": 0.004}, error="a fault")
     with pytest.raises(UserError, match=r"differ in recipe.lr"):
         build(study.root)
-    monkeypatch.setattr("analysis.page.picture", lambda chart: f"<p>{chart.stem}</p>")  # drawn in the other tests
+    monkeypatch.setattr("analysis.show.page.picture", lambda chart: f"<p>{chart.stem}</p>")  # drawn in the other tests
     page = Page(build(study.root, compare=["recipe.lr"])[0])
     assert "recipe.lr=0.001" in page.text and "recipe.lr=0.004" in page.text
     assert "What differs between the runs, beside rung and seed" in page.text
@@ -133,7 +133,7 @@ def test_compared_values_are_a_part_each(make_study: Make, monkeypatch: pytest.M
 
 
 def test_sizes_are_drawn(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.page.picture", lambda chart: f"<p>{chart.stem}</p>")
+    monkeypatch.setattr("analysis.show.page.picture", lambda chart: f"<p>{chart.stem}</p>")
     for changed, drawn in (({}, True), ({"kernel_size": 5}, False)):  # one size under three names is no line
         study = make_study(f"drawn-{drawn}")
         for rung in ("move_up_depthwise", "kernel_5", "kernel_9"):
@@ -144,7 +144,7 @@ def test_sizes_are_drawn(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> N
 def test_command_writes_the_page_and_prints_its_path(
     study: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.page.picture", lambda chart: f"<p>{chart.stem}</p>")  # drawn in the other tests
+    monkeypatch.setattr("analysis.show.page.picture", lambda chart: f"<p>{chart.stem}</p>")  # drawn in the other tests
     out = tmp_path / "new" / "page.html"
     assert main([str(study.root), "--out", str(out), "--title", "A & B"]) == 0
     told = capsys.readouterr()

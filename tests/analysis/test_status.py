@@ -17,7 +17,7 @@ import pytest
 from analysis import status
 from ladder.errors import UserError
 from ladder.launch import study as study_file
-from ladder.rundir import Status
+from ladder.runs.folder import Status
 
 
 def gone_pid() -> int:

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 import analysis
-from analysis.render import FORMATS, latex, tex
-from analysis.stats import change
-from analysis.summary import Table, paper_table, summarise
+from analysis.compare.stats import change
+from analysis.compare.summary import Table, paper_table, summarise
+from analysis.show.formats import FORMATS, latex, tex
 from analysis.table import main
 from ladder.errors import UserError
-from ladder.rungs import load_ladder
+from ladder.networks.rungs import load_ladder
 
 Make = Callable[..., Any]
 IMAGENET = {"name": "imagenet", "image_size": 224, "in_chans": 3}

@@ -65,7 +65,7 @@ def test_a_comment_that_nothing_reads_is_told(build: ModuleType, copy: Path) -> 
 def test_a_changed_number_or_word_makes_a_picture_stale(
     build: ModuleType, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis.charts import roadmap
+    from analysis.show.charts import roadmap
 
     build.build()
     results = ROOT / "runs" / "published" / "demo"

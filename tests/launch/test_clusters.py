@@ -13,11 +13,12 @@ import tiny
 from sweeps import Sweep
 
 from ladder import train
-from ladder.distributed import srun_ranks
 from ladder.errors import UserError
 from ladder.launch.ray import RayLauncher
 from ladder.launch.slurm import COMMANDS, SlurmLauncher
 from ladder.launch.slurm_task import read_word
+from ladder.runs.outcome import OUTCOMES
+from ladder.training.distributed import srun_ranks
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_launcher_without_a_sweep_is_told(
 ) -> None:
     sweep.launcher = ("hydra/launcher=slurm",)
     monkeypatch.setattr(sys, "argv", ["ladder.train", *sweep.command("rung=0")[1:]])
-    train.OUTCOMES.clear()
+    OUTCOMES.clear()
     assert train.main() == 2
     assert "hydra/launcher=slurm is for sweeps" in capsys.readouterr().err
     assert not sweep.study.exists()

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ladder.launch.compose import Composer
 from ladder.paths import conf_dir
-from ladder.resolve import resolve
-from ladder.train import register_schema
+from ladder.runs.hydra import register_schema
+from ladder.runs.resolve import resolve
 
 VALUES = {
     "rung": ["3", "gelu", "kernel_9", "null", "99", "[gelu]"],

@@ -15,7 +15,7 @@ from ladder.errors import UserError
 from ladder.launch import child, local, pool, study
 from ladder.launch.local import LocalLauncher
 from ladder.launch.sweeper import StudySweeper
-from ladder.rundir import write_atomic
+from ladder.paths import write_atomic
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ladder.launch import task
-from ladder.rundir import HEARTBEAT_LIMIT, RunDir, Status, write_atomic
+from ladder.paths import write_atomic
+from ladder.runs.folder import HEARTBEAT_LIMIT, RunDir, Status
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from ladder.launch.view import View, summary
-from ladder.rundir import Status
-from ladder.train import Outcome
+from ladder.runs.folder import Status
+from ladder.runs.outcome import Outcome
 
 
 class Folder:

@@ -13,9 +13,9 @@ from ladder.launch import watch
 from ladder.launch.jobs import Job
 from ladder.launch.view import LEFT, View
 from ladder.launch.watch import Watch
-from ladder.resolve import Run
-from ladder.rundir import Status
-from ladder.train import Outcome
+from ladder.runs.folder import Status
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
 
 
 class Cluster:

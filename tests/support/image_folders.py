@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ladder.recipe import Recipe
+from ladder.training.recipe import Recipe
 
 PLAIN = Recipe(crop="none", hflip=0.0, eval_crop_pct=1.0)  # no augmentation
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ladder.engine import Engine
+from ladder.training.engine import Engine
 
 _train_step = Engine._train_step
 

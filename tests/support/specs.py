@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ladder.spec import IsotropicSpec, NetSpec
+from ladder.networks.spec import IsotropicSpec, NetSpec
 
 CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "expansion": st.integers(1, 4),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder import train
+from ladder.runs.outcome import OUTCOMES
 
 HERE = Path(__file__).parent
 _FOLDER = tempfile.TemporaryDirectory(prefix="ladder-faults-")  # gone with this process
@@ -74,7 +75,7 @@ class Sweep:
     def run(self, *overrides: str) -> Ended:
         """Launch in this process, whose fork server all such sweeps share, and wait for the end."""
         output = io.StringIO()
-        train.OUTCOMES.clear()
+        OUTCOMES.clear()
         with self.surroundings(), contextlib.redirect_stdout(output):
             before, sys.argv = sys.argv, ["ladder.train", *self.command(*overrides)]
             try:

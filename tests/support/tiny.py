@@ -19,10 +19,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from ladder import checkpoint
 from ladder.paths import conf_dir
-from ladder.resolve import Run
-from ladder.train import Outcome, execute, prepare, register_schema
+from ladder.runs.execute import execute, prepare
+from ladder.runs.hydra import register_schema
+from ladder.runs.outcome import Outcome
+from ladder.runs.resolve import Run
+from ladder.training import checkpoint
 
 TINY = (
     "ladder=convnext_32",

@@ -1,0 +1,84 @@
+"""Owns what makes a run's network other than its rung: `spec.FIELD=...` given beside the ladder's own choices."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from analysis.read.configs import lookup, read_config
+from analysis.read.packed import of_run
+from ladder.errors import UserError
+
+if TYPE_CHECKING:
+    from ladder.networks.rungs import Ladder
+
+OWN = "the rung's own"  # the value of a spec key that a run did not override
+
+
+@lru_cache(maxsize=64)
+def load_ladder_or_none(name: str) -> Ladder | None:
+    """The ladder of a name; None where this installation has no such ladder."""
+    from ladder.networks.rungs import load_ladder
+
+    try:
+        return load_ladder(name)
+    except UserError:
+        return None
+
+
+def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
+    """Spec fields of the run in `path` that were given: their value is not that of the ladder's network.
+
+    A `drop_path` is given where it is not the recipe's, which sets it for all rungs.
+    """
+    config = read_config(path) or {}
+    spec = config.get("spec")
+    own = _own_spec(config, ladder)
+    if own is None or not isinstance(spec, dict):
+        return {}
+    if "drop_path" in own:
+        own["drop_path"] = (config.get("recipe") or {}).get("drop_path", own["drop_path"])
+    return {key: spec[key] for key, value in own.items() if key in spec and spec[key] != value}
+
+
+def _own_spec(config: dict[str, Any], ladder: Ladder | None) -> dict[str, Any] | None:
+    if ladder is None:
+        return None
+    try:
+        if config.get("steps") is not None or config.get("without") is not None:
+            return ladder.subset(config.get("steps"), config.get("without")).spec.to_dict()
+        return ladder.rung(config.get("rung")).spec.to_dict()
+    except UserError:
+        return None
+
+
+def value(path: str, key: str, ladder: Ladder | None) -> Any:
+    """A run's value of a dotted config key. A spec key that it did not override counts as OWN.
+
+    Raises:
+        UserError: where there is no such key, or no readable config.yaml.
+    """
+    given = lookup(path, key)
+    if key.startswith("spec.") and ladder is not None:
+        return overrides(path, ladder).get(key.removeprefix("spec."), OWN)
+    return given
+
+
+def spec_text(path: str) -> str:
+    """The lines of config.yaml that describe the network, unparsed: equal text means an equal network."""
+    if of_run(path) is not None:
+        config = read_config(path) or {}
+        return repr([config.get(key) for key in ("spec", "steps", "without")])
+    lines: list[str] = []
+    inside = False
+    try:
+        with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
+            for line in file:
+                if line[:1] not in (" ", "-", "\n"):
+                    inside = line.startswith(("spec:", "steps:", "without:"))
+                if inside:
+                    lines.append(line)
+    except (OSError, ValueError):
+        return ""
+    return "".join(lines)

@@ -1,0 +1,174 @@
+"""Owns which runs may stand in one table: equal in all but rung and seed, unless told what to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from analysis.compare.overrides import OWN, load_ladder_or_none, overrides, spec_text, value
+from analysis.read.configs import OWN_KEYS, differences, read_config, show, written
+from ladder.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ladder.networks.rungs import Ladder
+
+_WHERE_IT_RAN = ("engine",)  # named as a difference only where nothing else is one
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be compared: one ladder, data set and choice of the compared keys; what to say about them."""
+
+    name: str
+    ladder: Ladder | None
+    runs: pd.DataFrame
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    overridden: bool = False  # some network is not the ladder's rung of its name
+
+
+def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str]) -> list[Group]:
+    """The runs parted by ladder, data set and compared values, each part checked.
+
+    Raises:
+        UserError: no finished run; runs that differ in more than rung and seed; a key that no config has.
+    """
+    runs = only(runs, where)
+    states = runs["state"].value_counts()
+    if not states.get("done", 0):
+        rest = ", ".join(f"{n} {s}" for s, n in states.items()) or "no run at all"
+        asked = "".join(f" with {k}={v}" for k, v in where.items())
+        raise UserError(f"no run{asked} is done yet ({rest}): nothing to compare")
+    runs, notes = without_copies(runs)
+    out: list[Group] = []
+    for ladder, mine in runs.groupby("ladder", sort=True):
+        if not (mine["state"] == "done").any():
+            continue
+        known = load_ladder_or_none(ladder)
+        note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
+        for part, choice in _parts(mine, compare, known):
+            _check(part, known)
+            changed = _overridden(part, known)
+            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *changed), bool(changed)))
+    return out
+
+
+def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+    """The runs that have these values of config keys. Raises UserError for a key that no config has."""
+    if not where or not len(runs):
+        return runs
+
+    def matches(path: str, ladder: Ladder | None) -> bool:
+        return all(written(value(path, key, ladder), wanted) for key, wanted in where.items())
+
+    return runs[[matches(str(run.path), load_ladder_or_none(str(run.ladder))) for run in runs.itertuples()]]
+
+
+def without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Of the same run in several of the studies (one config hash), the first finished one."""
+    hashed = runs[runs["config_hash"].notna()]
+    again = hashed[hashed.duplicated(["ladder", "rung", "seed", "config_hash"])]
+    if not len(again):
+        return runs, []
+    return runs.drop(index=again.index), [f"in more than one of the studies, counted once: {len(again)}"]
+
+
+def _parts(
+    runs: pd.DataFrame, compare: Sequence[str], ladder: Ladder | None
+) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The runs of one ladder parted by data set and compared values; unfinished runs by their config.yaml."""
+    done = runs[runs["state"] == "done"]
+    single = done["data"].nunique() == 1 and done["eval_split"].nunique() == 1
+    keys: dict[tuple[str, ...], list[Any]] = {}
+    choices: dict[tuple[str, ...], dict[str, Any]] = {}
+    for run in runs.itertuples():
+        is_done = run.state == "done"
+        data = (str(run.data), str(run.eval_split)) if is_done else ("", "")
+        if single:
+            data = ("", "")
+        elif not is_done:
+            name = ((read_config(str(run.path)) or {}).get("data") or {}).get("name")
+            data = next(((d, s) for d, s in zip(done["data"], done["eval_split"], strict=True) if d == name), ("", ""))
+        if compare and not is_done and read_config(str(run.path)) is None:
+            continue
+        choice = {key: value(str(run.path), key, ladder) for key in compare}
+        key = (*data, *(show(v) for v in choice.values()))
+        keys.setdefault(key, []).append(run.Index)
+        choices.setdefault(key, choice)
+    finished = set(done.index)
+    ordered = sorted(
+        (k for k in keys if finished.intersection(keys[k])), key=lambda k: (k[:2], natural(choices[k].values()))
+    )
+    return [(runs.loc[keys[k]], choices[k]) for k in ordered]
+
+
+def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:
+    """A key to sort settings by: numbers by size, then all else by how a person types it."""
+    return [
+        (0, float(v), "") if isinstance(v, int | float) and not isinstance(v, bool) else (1, 0.0, show(v))
+        for v in values
+    ]
+
+
+def _check(runs: pd.DataFrame, ladder: Ladder | None) -> None:
+    """Refuse runs that differ in more than rung and seed, naming what differs."""
+    done = runs[runs["state"] == "done"]
+    first = done.sort_values("rung", kind="stable").drop_duplicates("group_hash")  # of one rung, where they can be
+    if len(first) > 1:
+        paths = [str(path) for path in first["path"]]
+        configs = [read_config(path) or {} for path in paths]
+        specs = [overrides(path, ladder) for path in paths]
+        changed = {f"spec.{k}": [s.get(k, OWN) for s in specs] for k in dict.fromkeys(k for s in specs for k in s)}
+        found = differences(configs, (*OWN_KEYS, *_WHERE_IT_RAN))
+        found |= {k: distinct for k, v in changed.items() if len(distinct := _distinct(v)) > 1}
+        raise UserError(_refusal(runs, found or differences(configs, (*OWN_KEYS, "ladder"))))
+    for rung, mine in done.groupby("rung"):
+        texts = mine.assign(text=[spec_text(str(p)) for p in mine["path"]]).drop_duplicates("text")
+        if len(texts) > 1:
+            specs = [{"spec": (read_config(str(path)) or {}).get("spec") or {}} for path in texts["path"]]
+            if kept := differences(specs, ()):
+                raise UserError(_refusal(runs, kept, f" of rung {rung}"))
+        if mine["seed"].duplicated().any():
+            seed = mine.loc[mine["seed"].duplicated(), "seed"].iloc[0]
+            both = " and ".join(mine.loc[mine["seed"] == seed, "run"])
+            raise UserError(f"rung {rung} has several runs of seed {seed} that no config key tells apart: {both}")
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    out: list[Any] = []
+    for one in values:
+        if one not in out:
+            out.append(one)
+    return out
+
+
+def _refusal(runs: pd.DataFrame, found: Mapping[str, Sequence[Any]], of: str = "") -> str:
+    study = ", ".join(dict.fromkeys(str(s) for s in runs["study"]))
+    if not found:
+        return (
+            f"{study}: the runs{of} were made with different configurations (their group_hash differs), but their"
+            " config.yaml do not say in what: keep them in separate studies"
+        )
+    most = 5
+    told = [f"{k} ({', '.join(show(v) for v in values[:4])})" for k, values in list(found.items())[:most]]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    key, values = next(iter(found.items()))
+    return (
+        f"{study}: the runs{of} differ in {', '.join(told)}{more}; compare them with --compare {key}, or keep some"
+        f" with --where {key}={show(values[0])}"
+    )
+
+
+def _overridden(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
+    """A line where a row's network is not the ladder's rung of that name (spec.FIELD=... on the command line)."""
+    found: dict[str, list[str]] = {}
+    for run in runs[runs["state"] == "done"].drop_duplicates("rung").itertuples():
+        for key, new in overrides(str(run.path), ladder).items():
+            found.setdefault(f"spec.{key}={show(new)}", []).append(str(run.rung))
+    return [
+        f"{change} instead of the ladder's value in {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}"
+        for change, names in found.items()
+    ]

@@ -1,0 +1,270 @@
+"""Owns the summary of a study: which runs may be compared, and per rung the numbers that tables and charts show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from analysis.compare.layout import Entry, Row, layout
+from analysis.compare.selection import Group, groups
+from analysis.compare.stats import Summary, change, welch
+from ladder.errors import UserError
+from ladder.training.progress import in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ladder.networks.rungs import Ladder, PaperRow, Reference
+
+_SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
+PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One ladder on one data set with one configuration: what a table or a roadmap chart shows."""
+
+    ladder: str
+    title: str
+    kind: str  # chain | star
+    rows: tuple[Row, ...]
+    references: tuple[Reference, ...] = ()
+    source: str = ""  # where the paper's numbers are from
+    paper_data: str = "imagenet"  # the data set that they are of
+    data: str | None = None
+    eval_split: str | None = None
+    eval_size: int | None = None
+    train_size: int | None = None
+    image_size: int | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    seeds: tuple[int, ...] = ()
+    num_classes: int | None = None
+    in_chans: int | None = None
+    paths: frozenset[str] = frozenset()  # folders of its runs
+    overridden: bool = False  # some network is not the ladder's rung of its name
+    choice: Mapping[str, Any] = field(default_factory=dict)  # values of the compared config keys
+    notes: tuple[str, ...] = ()
+
+    @property
+    def on_paper_data(self) -> bool:
+        """Whether the runs are on the paper's data set, so that its numbers may stand in one chart with ours."""
+        name = (self.data or "").lower().replace("-", "").replace("_", "")
+        return name in _SAME_DATA.get(self.paper_data, (self.paper_data,))
+
+    @property
+    def paper_data_name(self) -> str:
+        """The paper's data set as people write it."""
+        return {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}.get(self.paper_data, self.paper_data)
+
+    @property
+    def training(self) -> str:
+        """The recipe and how much of it: "recipe cifar, 30 epochs of 50,000 images"."""
+        images = f" of {self.train_size:,} images" if self.train_size else ""
+        return f"recipe {self.recipe}" + (f", {self.epochs} epochs{images}" if self.epochs else "")
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether any rung has a finished run."""
+        return any(row.top1 is not None for row in self.rows)
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether the paper gives a top-1 for any rung."""
+        return any(row.paper is not None and row.paper.top1 is not None for row in self.rows)
+
+    def row(self, rung: str | None) -> Row | None:
+        """The row of a rung; None where there is none."""
+        return next((row for row in self.rows if row.rung == rung), None)
+
+
+def summarise(
+    runs: pd.DataFrame, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None
+) -> list[Table]:
+    """One table for each ladder, data set and (with `compare`) value of the compared config keys.
+
+    `runs` is a frame of `analysis.load`. `where` keeps only the runs whose config has these values.
+
+    Raises:
+        UserError: where runs of one table differ in more than rung and seed, naming the config keys that differ;
+            where there is no finished run; where a key of `compare` or `where` is no config key.
+    """
+    return [_table(group) for group in groups(runs, tuple(compare), dict(where or {}))]
+
+
+def paper_table(ladder: Ladder) -> Table:
+    """The published numbers of a ladder alone. Raises UserError where its file quotes none."""
+    entries = layout(ladder, None)
+    table = Table(
+        ladder=ladder.name,
+        title=ladder.title,
+        kind=ladder.kind,
+        rows=tuple(_row(entry, None, {}) for entry in entries),
+        references=ladder.references,
+        source=ladder.source,
+        paper_data=ladder.paper_data,
+        image_size=ladder.image_size,
+    )
+    if not table.has_paper:
+        raise UserError(f"ladder {ladder.name} quotes no published top-1: nothing to show without runs")
+    rows = tuple(_with_paper_change(row, table) for row in table.rows)
+    return Table(**{**table.__dict__, "rows": rows})
+
+
+def _table(group: Group) -> Table:
+    runs, ladder = group.runs, group.ladder
+    entries = layout(ladder, runs)
+    by_rung = {str(rung): part for rung, part in runs.groupby("rung", dropna=True)}
+    values = {rung: _by_seed(part) for rung, part in by_rung.items()}
+    rows = tuple(_row(entry, by_rung.get(entry.rung), values) for entry in entries)
+    first = runs[runs["state"] == "done"].iloc[0]
+    seeds = tuple(sorted({int(s) for s in runs["seed"].dropna()}))
+    table = Table(
+        ladder=group.name,
+        title=ladder.title if ladder else group.name,
+        kind=str(first["kind"] or "chain"),
+        rows=rows,
+        references=_without_runs(ladder.references, rows) if ladder else (),
+        source=ladder.source if ladder else "",
+        paper_data=ladder.paper_data if ladder else "imagenet",
+        data=str(first["data"]),
+        eval_split=first["eval_split"],
+        eval_size=_int(first["eval_size"]),
+        train_size=_int(first["train_size"]),
+        image_size=_int(first["image_size"]),
+        recipe=first["recipe"],
+        epochs=_int(first["epochs"]),
+        batch_size=_int(first["batch_size"]),
+        num_classes=_int(first["num_classes"]),
+        in_chans=_int(first["in_chans"]),
+        paths=frozenset(runs["path"]),
+        overridden=group.overridden,
+        seeds=seeds,
+        choice=group.choice,
+        notes=(*group.notes, *_notes(runs, rows, seeds)),
+    )
+    return Table(**{**table.__dict__, "rows": tuple(_with_paper_change(row, table) for row in rows)})
+
+
+def _without_runs(references: Sequence[Reference], rows: Sequence[Row]) -> tuple[Reference, ...]:
+    """The published rows that no run of ours stands beside."""
+    ours = [row.paper for row in rows if row.kind == "reference"]
+    return tuple(reference for reference in references if not any(reference.paper is paper for paper in ours))
+
+
+def _row(entry: Entry, runs: pd.DataFrame | None, values: Mapping[str, Mapping[int, float]]) -> Row:
+    mine = values.get(entry.rung, {})
+    before = values.get(entry.parent or "", {})
+    done = None if runs is None else runs[runs["state"] == "done"]
+    return Row(
+        rung=entry.rung,
+        title=entry.title,
+        group=entry.group,
+        index=entry.index,
+        kind=entry.kind,
+        parent=entry.parent,
+        top1=Summary.of(mine.values()),
+        values=mine,
+        change=change(before, mine),
+        params=_mean(done, "params"),
+        macs=_mean(done, "macs"),
+        images_per_s=_mean(done, "images_per_s"),
+        states={} if runs is None else {str(k): int(v) for k, v in runs["state"].value_counts().items()},
+        paper=entry.paper,
+    )
+
+
+def _with_paper_change(row: Row, table: Table) -> Row:
+    """The row with the change that the paper's own numbers make, judged by its std over seeds where it gives one."""
+    parent = table.row(row.parent)
+    before, after = (paper_summary(r.paper) if r is not None and r.paper else None for r in (parent, row))
+    if before is None or after is None:
+        return row
+    return Row(**{**row.__dict__, "paper_change": welch(before, after)})
+
+
+def paper_summary(paper: PaperRow) -> Summary | None:
+    """A published top-1 and its std; None where it gives none."""
+    if paper.top1 is None:
+        return None
+    return Summary(
+        paper.top1, float("nan") if paper.std is None else paper.std, 1 if paper.std is None else PAPER_SEEDS
+    )
+
+
+def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
+    done = runs[runs["state"] == "done"]
+    return {int(seed): float(top1) for seed, top1 in sorted(zip(done["seed"], done["top1"], strict=True))}
+
+
+def _mean(runs: pd.DataFrame | None, column: str) -> float | None:
+    if runs is None or not runs[column].notna().any():
+        return None
+    return float(runs[column].mean())
+
+
+def _int(value: Any) -> int | None:
+    import pandas as pd
+
+    return None if pd.isna(value) else int(value)
+
+
+def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> list[str]:
+    """What a reader must know about the runs behind a table: counts, failures, gaps, mixed code and devices."""
+    counts = {str(k): int(v) for k, v in runs["state"].value_counts().items()}
+    rest = [f"{counts[s]} {s}" for s in ("failed", "running", "stopped", "pending") if s in counts]
+    notes = [f"{counts['done']} of {len(runs)} runs done" + (f" ({', '.join(rest)})" if rest else "")]
+    failed = [f"{r.rung} seed {r.seed}: {_clip(r.error)}" for r in runs[runs["state"] == "failed"].itertuples()]
+    if failed:
+        notes.append("failed: " + _some(failed, "; "))
+    main = [row for row in rows if row.kind == "main"]
+    if none := [row.rung for row in main if not row.runs]:
+        notes.append("no run yet of " + _some(none, ", ", 16))
+    have = set(zip(runs["rung"].tolist(), runs["seed"].tolist(), strict=True))
+    gaps = [f"{row.rung} seed {s}" for row in rows if row.runs for s in seeds if (row.rung, s) not in have]
+    if gaps:
+        notes.append(f"{len(gaps)} not launched, by the seeds of the other rungs: " + _some(gaps, ", "))
+    done = runs[runs["state"] == "done"]
+    if done["wall_s"].notna().any():
+        devices = done["device"].dropna().unique()
+        on = f" on {devices[0]}" if len(devices) == 1 else ""
+        notes.append(f"{in_words(float(done['wall_s'].sum()))} of training, one run after another{on}")
+    if any(row.top1 is not None and row.top1.n == 1 for row in rows):
+        notes.append("no std and no interval where a rung has one seed")
+    commits = done["git_commit"].dropna().value_counts()
+    if len(commits) > 1:
+        notes.append("code of several commits: " + ", ".join(f"{str(c)[:10]} ({_runs(n)})" for c, n in commits.items()))
+    if dirty := int((done["git_dirty"] == True).sum()):  # noqa: E712  (missing values)
+        notes.append(f"{_runs(dirty)} trained with uncommitted changes")
+    notes += [note for column in ("epochs", "batch_size") if (note := _differing(done, column))]
+    for column, what in (("device", "devices"), ("precision", "precisions")):
+        kinds = sorted({str(v) for v in done[column].dropna()})
+        if len(kinds) > 1:
+            notes.append(f"several {what}, so images/s are not comparable: " + ", ".join(kinds))
+    return notes
+
+
+def _differing(done: pd.DataFrame, column: str) -> str | None:
+    """Which rungs have another number than the one that the subtitle names; steps may change the recipe."""
+    usual = done[column].iloc[0]
+    others = done[done[column].notna() & (done[column] != usual)].groupby("rung", sort=False)[column].first()
+    if others.empty:
+        return None
+    name = column.replace("_size", "")
+    return f"{name}: {int(usual)}, but " + _some([f"{int(value)} for {rung}" for rung, value in others.items()], ", ")
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+def _some(items: Sequence[str], separator: str, most: int = 6) -> str:
+    more = f"{separator}and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
+
+
+def _clip(error: object, length: int = 80) -> str:
+    text = " ".join(str(error).split()) if isinstance(error, str) and error.strip() else "no message"
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,289 @@
+"""Owns the reading of run folders: every run of a study as one row of a frame, every epoch as one row of a second."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.read.columns import CURVE_KEYS, DTYPES, NEEDED, PYTHON, RESULT, STATUS
+from analysis.read.packed import RESULTS, find
+from ladder.errors import UserError, one_line
+from ladder.runs.folder import FORMAT, METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATES = ("done", "running", "stopped", "failed", "pending")
+OWN_FOLDERS = frozenset({"figures", "report", "wandb"})  # what analysis itself writes into a study
+_THREADS = 8  # reading small files is waiting, most of all on a network file system
+
+Study = str | os.PathLike[str]
+OnSkip = Callable[[str], None]
+
+
+class _Skip(Exception):
+    """Why a folder can't be read as a run."""
+
+
+def _tell(line: str) -> None:
+    print(f"skipped {line}", file=sys.stderr)
+
+
+def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataFrame:
+    """Every run of one study, or of several, as one row each; a half-finished study is fine.
+
+    A study is a folder of runs, a packed one (`analysis.export`), or W&B runs named `wandb://ENTITY/PROJECT[/GROUP]`.
+    Those of W&B are laid down as run folders in the user's cache, where `path` then points. The rows are those of the
+    run folders, but: W&B does not know of runs that failed before their first step or never started; it calls a run
+    whose process died crashed, which is told as failed; and heartbeats are as its server has them.
+
+    A folder that is no run, or a broken one, is left out and told: `on_skip` gets one line for each
+    (by default it goes to stderr). The metrics of a run that is not done are missing values.
+
+    | column | meaning |
+    | --- | --- |
+    | study, run, path | name of the study folder, of the run folder, path of the latter |
+    | state | done, running, stopped (resumable), failed, pending; done means that result.json is there |
+    | ladder, kind | name of the ladder; chain or star |
+    | rung, rung_index, title, group, parent | name, place (missing: side rung), words, heading, rung before |
+    | seed | of the run |
+    | data, eval_split | data set; split that the metrics are from: test, val or holdout |
+    | train_size, eval_size | images |
+    | num_classes, image_size, in_chans | classes; side of a square image, pixels; channels |
+    | recipe, epochs, steps, batch_size, lr | name; epochs; optimiser steps; images per step; applied rate |
+    | top1, top5 | percent, of the LAST epoch, weights as trained (no EMA): the headline |
+    | ema_top1 | percent, last epoch, averaged weights; missing without EMA |
+    | eval_loss, train_loss | nats per image, last epoch |
+    | best_top1, best_epoch | percent, epoch; never a headline: picked on the evaluated split |
+    | params, macs | parameters; multiply-accumulates of convolution and linear layers for one image |
+    | images_per_s | training throughput, median over epochs |
+    | peak_memory_bytes | most memory in use: of the GPU, or on CPU of the process |
+    | wall_s | seconds over all attempts |
+    | device, precision | name of the device; float32, bf16, fp16 |
+    | config_hash, group_hash | 8 hex digits; runs with equal group_hash differ in rung and seed alone |
+    | git_commit, git_dirty | code that trained; whether it had uncommitted changes |
+    | ladder_version, python_version, torch_version, timm_version | versions |
+    | finished | ISO 8601, UTC |
+    | epochs_done, attempts, error, heartbeat | from status.json; heartbeat in unix seconds |
+
+    Raises:
+        UserError: where a study folder is missing, is a file, or is itself a run or a folder of studies; where W&B
+            can't be reached, wants a login, or has no such project or group.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for root in _local_folders(study, on_skip):
+        packed = find(root)
+        found, foreign = _read_folders(root) if packed is None else packed.rows()
+        rows += [{"study": root.name or str(root), **row} for row in found]
+        for line in sorted(foreign):
+            on_skip(line)
+    frame = pd.DataFrame(rows, columns=list(DTYPES))
+    return frame.astype({k: v for k, v in DTYPES.items() if v != "str"})
+
+
+def load_curves(study: Study | Iterable[Study] | pd.DataFrame, *, on_skip: OnSkip = _tell) -> pd.DataFrame:
+    """Every finished epoch of every run, running ones too, as one row each; of studies, or of a frame of `load`.
+
+    Columns: study, run, path, ladder, rung, rung_index, seed (as `load`), then those of metrics.csv: epoch (from 1),
+    step (optimiser steps so far), train_loss, eval_loss (nats per image), top1, top5, ema_top1 (percent), lr,
+    images_per_s, seconds (wall time of the epoch). An unreadable metrics.csv is left out and told by `on_skip`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    import pandas as pd
+
+    from analysis.read.curves import read_curves
+
+    runs = study if isinstance(study, pd.DataFrame) else load(study, on_skip=on_skip)
+    return read_curves(runs, CURVE_KEYS, METRICS, on_skip)
+
+
+def _studies(study: Study | Iterable[Study]) -> list[Path]:
+    given = [study] if isinstance(study, str | os.PathLike) else list(study)
+    if not given:
+        raise UserError("no study given: name at least one folder, such as runs/demo")
+    paths = [Path(s) for s in given]
+    for path in paths:
+        if path.is_file():
+            raise UserError(f"{path} is a file: a study is a folder of runs, such as runs/demo")
+        if not path.is_dir():
+            raise UserError(f"no study folder {path}{_nearby(path)}")
+        if _is_run(path):
+            raise UserError(f"{path} is one run, not a study: give its parent folder {path.parent}")
+    return list(dict.fromkeys(paths))
+
+
+def _nearby(path: Path) -> str:
+    import difflib
+
+    parent = path.parent
+    if not parent.is_dir():
+        return f": there is no folder {parent} either"
+    names = sorted(p.name for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(str(parent / n) for n in near)}?"
+    return f"; there are: {', '.join(names[:10])}" if names else f": {parent} has no folders"
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("status.json", "result.json"))
+
+
+def _read_folders(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The runs below a folder as rows, and a line for each folder that is none."""
+    folders, foreign = _folders(root), []
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for row in pool.map(_read_or_reason, folders):
+            if isinstance(row, str):
+                foreign.append(row)
+            else:
+                rows.append(row)
+    return rows, foreign
+
+
+def _local_folders(study: Study | Iterable[Study], on_skip: OnSkip = _tell) -> list[Path]:
+    """The folders that studies lie in; those named wandb://... are fetched. Raises UserError as `load`."""
+    from analysis.read import wandb_source
+
+    given = [study] if isinstance(study, str | os.PathLike) else list(study)
+    folders: list[Path] = []
+    for one in given:
+        if isinstance(one, str) and wandb_source.is_source(one):
+            folders += wandb_source.study_folders(one, on_skip)
+        else:
+            folders += _studies(one)
+    return list(dict.fromkeys(folders)) or _studies([])
+
+
+def home(study: Study) -> Path:
+    """The folder that files about a study go to: its own; for one that is fetched, `runs/` and its last name."""
+    from analysis.read import wandb_source
+
+    if isinstance(study, str) and wandb_source.is_source(study):
+        _, project, group = wandb_source.parse(study)
+        return Path("runs") / (group or project)
+    return Path(study)
+
+
+def _folders(root: Path) -> list[str]:
+    """The sub-folders to read, sorted. Raises UserError for a folder of studies."""
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(
+                e.name for e in entries if e.is_dir() and e.name[0] not in "._" and e.name not in OWN_FOLDERS
+            )
+    except OSError as error:
+        raise UserError(f"study folder {root}: {error.strerror}") from None
+    paths = [os.path.join(root, name) for name in names]
+    if paths and not any(_has_any(p) for p in paths):
+        inner = [p for p in paths if holds_runs(p)]
+        if inner:
+            raise UserError(f"{root} is a folder of studies, not a study: give one, such as {inner[0]}")
+    return paths
+
+
+def _has_any(path: str) -> bool:
+    return any(os.path.isfile(os.path.join(path, n)) for n in ("status.json", "result.json", "config.yaml"))
+
+
+def holds_runs(path: str) -> bool:
+    """True for a study: a folder of run folders, or a packed one."""
+    try:
+        with os.scandir(path) as entries:
+            return any(e.name == RESULTS or (e.is_dir() and _has_any(e.path)) for e in entries)
+    except OSError:
+        return False
+
+
+def _read_or_reason(path: str) -> dict[str, Any] | str:
+    try:
+        return _read_run(path)
+    except _Skip as reason:
+        return f"{path}: {reason}"
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+
+
+def _read_run(path: str) -> dict[str, Any]:
+    status, result = _json(path, "status.json"), _json(path, "result.json")
+    row: dict[str, Any] = {"run": os.path.basename(path), "path": path}
+    if status is None and result is None:
+        return {**row, "state": "pending", **_from_config(path)}
+    if result is not None:
+        row |= {"state": "done", **_fields(result, RESULT, "result.json")}
+        for name in NEEDED:
+            if row[name] is None:
+                raise _Skip(f"result.json lacks {RESULT[name][1]}")
+        if not math.isfinite(row["top1"]):
+            raise _Skip(f"result.json: final.top1 is {row['top1']}")
+    if status is not None:
+        row |= _fields(status, STATUS, "status.json")
+        if result is None:
+            state = status.get("state")
+            if state == "done":
+                raise _Skip("status.json says done, but there is no result.json")
+            if state not in STATES:
+                raise _Skip(f"status.json: state {state!r}; known are {', '.join(STATES)}")
+            keys = ("ladder", "rung", "seed", "epochs")
+            row |= {"state": state, **_fields(status, {k: (RESULT[k][0], k) for k in keys}, "status.json")}
+    return row
+
+
+def _json(path: str, name: str) -> dict[str, Any] | None:
+    try:
+        with open(os.path.join(path, name), "rb") as file:
+            values = json.loads(file.read())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:  # not JSON, not UTF-8
+        raise _Skip(f"{name} is not JSON ({one_line(error)})") from None
+    if not isinstance(values, dict):
+        raise _Skip(f"{name} holds no object")
+    if values.get("format") != FORMAT:
+        raise _Skip(f"{name} is of format {values.get('format')!r}; this version reads format {FORMAT}")
+    return values
+
+
+def _fields(values: dict[str, Any], wanted: dict[str, tuple[str, str]], name: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for column, (dtype, where) in wanted.items():
+        head, _, tail = where.partition(".")
+        value = values.get(head)
+        if tail:
+            value = value.get(tail) if isinstance(value, dict) else None
+        if value is not None:
+            if not isinstance(value, PYTHON[dtype]) or (isinstance(value, bool) and dtype != "boolean"):
+                raise _Skip(f"{name}: {where} is {value!r}, not {_word(dtype)}")
+        out[column] = value
+    return out
+
+
+def _word(dtype: str) -> str:
+    return {"str": "text", "Int64": "a whole number", "float64": "a number", "boolean": "true or false"}[dtype]
+
+
+def _from_config(path: str) -> dict[str, Any]:
+    """What a run that never started is, from its config.yaml. Rare, so YAML's slowness does not count."""
+    from analysis.read.configs import read_config
+
+    file = os.path.join(path, "config.yaml")
+    if not os.path.isfile(file):
+        raise _Skip("not a run folder (no status.json, result.json or config.yaml)")
+    config = read_config(path)
+    if config is None:
+        raise _Skip("config.yaml can't be read")
+    seed, ladder, rung = config.get("seed"), config.get("ladder"), config.get("rung")
+    if not isinstance(ladder, str) or not isinstance(seed, int):
+        raise _Skip("config.yaml is not that of a run (ladder and seed)")
+    return {"ladder": ladder, "rung": None if rung is None else str(rung), "seed": seed}

@@ -1,0 +1,1 @@
+"""Owns the room `analysis.show`: from comparisons to text, files, charts and pages."""

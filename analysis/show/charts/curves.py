@@ -1,0 +1,141 @@
+"""Owns training curves: a panel for each group of steps, mean over seeds as a line, their range as a band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from analysis.show.charts import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from analysis.compare.layout import Row
+    from analysis.compare.summary import Table
+
+WHAT = {"top1": "top-1 (%)", "train_loss": "training loss (nats)", "eval_loss": "evaluation loss (nats)"}
+
+
+def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int = 2) -> Figure | None:
+    """The curves of a table's runs, from a frame of `analysis.load_curves`; None where no epoch is finished.
+
+    A panel shows the rungs of one group and, in grey, the rung that its first step started from.
+    """
+    data = curves[curves["rung"].isin([row.rung for row in table.rows]) & curves[column].notna()]
+    panels = _panels(table, set(data["rung"]))
+    if not panels:
+        return None
+    with style.context(columns):
+        size, width = style.SIZES[columns], style.WIDTHS[columns]
+        across = min(3 if columns == 2 else 2, len(panels))
+        notes = style.wrap(_caption(table, data), width - 0.12, size - 1)
+        line = (size + 1.6) / 72
+        cell_w = (width - 0.5) / across
+        fold = partial(style.wrap, width=cell_w - 0.48, size=size - 0.4)  # names in the key
+        entries = [
+            sum(len(fold(row.title)) for row in (*rows, *([before] if before else []))) for _, rows, before in panels
+        ]
+        keys = [line * max(entries[i : i + across]) for i in range(0, len(panels), across)]  # of each row of panels
+        left = 0.5
+        plot_h = 1.3 if columns == 2 else 1.05
+        cells = [0.2 + plot_h + 0.36 + key + 0.06 for key in keys]  # title, plot, ticks and label, key
+        bottom = 0.12 + (size + 1) / 72 * len(notes)
+        title = f"{table.title}: {WHAT.get(column, column)}"
+        fig = style.figure(columns, style.title_height(title, columns) + 0.04 + sum(cells) + bottom)
+        shared: Axes | None = None
+        for i, (name, rows, before) in enumerate(panels):
+            top = bottom + sum(cells[i // across :])
+            axes = style.place(fig, left + (i % across) * cell_w, top - 0.2 - plot_h, cell_w - 0.14, plot_h)
+            if shared is not None:
+                axes.sharex(shared)
+                axes.sharey(shared)
+            shared = shared or axes
+            _panel(axes, data, column, rows, before, -0.36 / plot_h, fold)
+            axes.set_title(name, loc="left", fontsize=size, style="italic", pad=2)
+            axes.tick_params(labelleft=i % across == 0)
+            axes.set_xlabel("epoch", labelpad=1)
+            if i % across == 0:
+                axes.set_ylabel(WHAT.get(column, column))
+        assert shared is not None
+        _limits(shared, data, column)
+        style.title_and_notes(fig, title, notes, size)
+        return fig
+
+
+def _panels(table: Table, found: set[str]) -> list[tuple[str, list[Row], Row | None]]:
+    """Name, rungs and rung before of each panel."""
+    out: list[tuple[str, list[Row], Row | None]] = []
+    for name in dict.fromkeys(row.group for row in table.rows):
+        rows = [row for row in table.rows if row.group == name and row.rung in found]
+        if not rows:
+            continue
+        before = table.row(rows[0].parent)
+        if not name and len(rows) == 1 and len(table.rows) > 1:
+            continue  # the base alone: it stands grey in the first group
+        out.append((name or "all", rows, before if before and before.rung in found else None))
+    if not out:
+        rows = [row for row in table.rows if row.rung in found]
+        out = [("", rows, None)] if rows else []
+    return out
+
+
+def _panel(
+    axes: Axes,
+    data: pd.DataFrame,
+    column: str,
+    rows: Sequence[Row],
+    before: Row | None,
+    key_at: float,
+    fold: Callable[[str], list[str]],
+) -> None:
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    style.bare(axes, ("bottom", "left"))
+    if before is not None:
+        _line(axes, data[data["rung"] == before.rung], column, style.BASE, "-", before.title)
+    for i, row in enumerate(rows):
+        dashes = style.DASHES[i % len(style.DASHES)]
+        colour = style.DARK[i % len(style.DARK)]
+        _line(axes, data[data["rung"] == row.rung], column, colour, dashes, row.title)
+    handles, names = axes.get_legend_handles_labels()
+    style.key_below(axes, key_at, handles, ["\n".join(fold(name)) for name in names])
+
+
+def _line(axes: Axes, mine: pd.DataFrame, column: str, colour: str, dashes: Any, label: str) -> None:
+    grouped = mine.groupby("epoch")[column].agg(["mean", "min", "max"])
+    mark = "o" if len(grouped) == 1 else None
+    axes.plot(
+        grouped.index,
+        grouped["mean"],
+        color=colour,
+        ls=dashes,
+        marker=mark,
+        ms=3,
+        label=label,
+        zorder=3,
+    )
+    if mine["seed"].nunique() > 1:
+        axes.fill_between(grouped.index, grouped["min"], grouped["max"], color=colour, alpha=0.18, lw=0, zorder=2)
+
+
+def _limits(axes: Axes, data: pd.DataFrame, column: str) -> None:
+    """All of it for losses; for accuracies from the tenth percentile on, so that the end can be told apart."""
+    low, high = float(data[column].min()), float(data[column].max())
+    if column.startswith("top") and len(data) > 20:
+        low = float(data[column].quantile(0.1))
+    pad = 0.04 * (high - low) or 1.0
+    axes.set_ylim(low - pad, high + pad)
+    axes.set_xlim(0, float(data["epoch"].max()) * 1.02)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def _caption(table: Table, data: pd.DataFrame) -> str:
+    seeds = data.groupby("rung")["seed"].nunique()
+    band = f"; band: range over {seeds.max()} seeds" if seeds.max() > 1 else ""
+    grey = "grey: the base" if table.kind == "star" else "grey: the rung before the group's first step"
+    return f"{table.data}, {table.eval_split} split, {table.training}{band}; {grey}."

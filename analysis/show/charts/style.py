@@ -1,0 +1,207 @@
+"""Owns the look of all charts: sizes for one- and two-column papers, colours, and how a figure is saved.
+
+A chart is drawn on white, so that it reads the same on a dark page. Colours are Okabe and Ito's (2008), told apart
+by colour-blind people; nothing is said by colour alone. Settings hold inside `context` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.show.files import make_parent
+from ladder.errors import UserError, unknown
+from ladder.paths import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from analysis.compare.summary import Table
+
+INK, DIM, FAINT, PAPER = "#1a1a1a", "#5c5c5c", "#d5d5d5", "#ffffff"
+DARK = ("#0072b2", "#d55e00", "#007a59", "#b0468a", "#8a6d00", "#1a1a1a")  # for lines: dark enough on white
+BASE = "#8c8c8c"
+BEHIND = "#d0d0d0"
+COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+WIDTHS = {1: 3.35, 2: 6.9}  # inches: columns of a two-column paper
+SIZES = {1: 6.2, 2: 7.6}  # points
+FORMATS = ("svg", "pdf", "png")
+DPI = 200
+
+
+def settings(columns: int) -> Any:
+    """matplotlib settings of a chart that is `columns` columns wide."""
+    size = SIZES[columns]
+    return {
+        "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+        "font.size": size,
+        "axes.titlesize": size + 1,
+        "axes.labelsize": size,
+        "xtick.labelsize": size - 0.4,
+        "ytick.labelsize": size,
+        "legend.fontsize": size - 0.4,
+        "legend.frameon": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": DIM,
+        "axes.facecolor": PAPER,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.5,
+        "hatch.linewidth": 0.6,
+        "lines.linewidth": 1.1,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "pdf.fonttype": 42,  # TrueType: conferences refuse Type 3
+        "svg.fonttype": "path",
+        "svg.hashsalt": "ladder",  # the same chart gives the same file
+        "axes.unicode_minus": True,
+        "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    }
+
+
+@contextmanager
+def context(columns: int = 2) -> Iterator[None]:
+    """The settings of a chart while it is drawn or saved, and what was there before afterwards."""
+    import matplotlib as mpl
+
+    if columns not in WIDTHS:
+        raise unknown("--columns", columns, [str(c) for c in WIDTHS])
+    with mpl.rc_context():
+        mpl.rcdefaults()  # the same chart whatever style a notebook has set
+        mpl.rcParams.update(settings(columns))
+        yield
+
+
+def figure(columns: int, height: float) -> Figure:
+    """An empty figure of a paper's column width and of `height` inches, not known to pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    out = Figure(figsize=(WIDTHS[columns], height))
+    FigureCanvasAgg(out)
+    return out
+
+
+def place(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the lower left corner."""
+    w, h = fig.get_size_inches()
+    return fig.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def text_width(fig: Figure, texts: Iterable[str], size: float, **font: Any) -> float:
+    """Inches that the widest of the texts takes."""
+    widest = 0.0
+    for text in texts:
+        artist = fig.text(0, 0, text, fontsize=size, **font)
+        widest = max(widest, artist.get_window_extent(fig.canvas.get_renderer()).width)  # type: ignore[attr-defined]
+        artist.remove()
+    return widest / fig.dpi
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Text in lines of at most `width` inches, by the font's mean width of a letter."""
+    import textwrap
+
+    return textwrap.wrap(text, int(width * 72 / (size * 0.565)))
+
+
+def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:
+    """Take the frame away but for the sides to keep."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in keep)
+
+
+def key_below(axes: Axes, at: float, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """The legend below the axes, where no line can run; `at`: its top, in heights of the axes."""
+    space = {"handlelength": 2.6, "labelspacing": 0.15, "borderaxespad": 0, "borderpad": 0}
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(-0.02, at), **space)
+
+
+def top1_label(table: Table, paper: bool = False) -> str:
+    """The label of an axis of top-1: its data set by name, as people write it where it is the paper's."""
+    name = table.paper_data_name if paper or table.on_paper_data else table.data
+    return f"{name} top-1 (%)"
+
+
+def title_height(title: str, columns: int) -> float:
+    """Inches that a title takes at the top of a figure, with the space below it."""
+    size = SIZES[columns]
+    return 0.14 + (size + 3.2) / 72 * len(wrap(title, WIDTHS[columns] - 0.12, (size + 1.6) * 1.12))
+
+
+def title_and_notes(fig: Figure, title: str, notes: Sequence[str], size: float) -> None:
+    """The title at the top left, the notes at the bottom left of a figure."""
+    width, height = fig.get_size_inches()
+    title = "\n".join(wrap(title, width - 0.12, (size + 1.6) * 1.12))  # bold letters are wider
+    fig.text(0.06 / width, 1 - 0.06 / height, title, va="top", fontsize=size + 1.6, weight="bold")
+    fig.text(0.06 / width, 0.05 / height, "\n".join(notes), fontsize=size - 1, color=DIM)
+
+
+def fingerprint(fig: Figure) -> str:
+    """16 hex digits over what a figure says: its texts, and its bars, lines and points in the units of its axes.
+
+    A drawing, which has no axes to be read off, says what its texts say, in their order. Not over how it looks: fonts,
+    sizes and ticks differ between releases of matplotlib, what is said does not. A PNG carries it, so that a picture
+    can be told to be current without comparing pixels.
+    """
+    from hashlib import sha256
+
+    from matplotlib.collections import Collection
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+    from matplotlib.text import Text
+
+    said: list[str] = [text.get_text() for text in fig.texts]
+    for axes in fig.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            said += [axis.get_label_text(), *map(str, getattr(axis.get_major_formatter(), "seq", ()))]
+        for artist in axes.get_children():
+            if isinstance(artist, Text):
+                said.append(artist.get_text())
+            elif not axes.axison:
+                continue
+            elif isinstance(artist, Line2D) and artist.get_transform() == axes.transData:
+                said.append(_numbers(artist.get_xydata()))
+            elif isinstance(artist, Rectangle) and artist.get_data_transform() == axes.transData:
+                said.append(_numbers(artist.get_bbox().bounds))
+            elif isinstance(artist, Collection) and artist.get_offset_transform() == axes.transData:
+                said.append(_numbers(artist.get_offsets()))
+    return sha256("\n".join(said).encode()).hexdigest()[:16]
+
+
+def _numbers(values: Any) -> str:
+    import numpy as np
+
+    flat: list[float] = np.ma.filled(np.ma.asarray(values, float), np.nan).ravel().tolist()
+    return " ".join(f"{value:.4g}" for value in flat)
+
+
+def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int = 2) -> list[Path]:
+    """Write the figure as stem.svg, stem.pdf, ...; the paths written. Raises UserError where that can't be."""
+    paths = []
+    for kind in formats:
+        if kind not in FORMATS:
+            raise unknown("format", kind, FORMATS)
+        path = stem.with_name(f"{stem.name}.{kind}")
+        made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Fingerprint": fingerprint(fig)}}[kind]
+        make_parent(path)
+        content = BytesIO()
+        with context(columns):
+            fig.savefig(content, format=kind, dpi=DPI, metadata=made)
+        try:
+            write_atomic(path, content.getvalue())
+        except OSError as error:
+            raise UserError(f"can't write {path}: {error.strerror}") from None
+        paths.append(path)
+    return paths

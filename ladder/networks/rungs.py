@@ -1,0 +1,263 @@
+"""Owns ladders: a base spec and its ordered steps, read from one YAML file, and the rungs that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ladder.errors import UserError, unknown
+from ladder.networks.spec import SPECS, Spec, TimmSpec, spec_class
+from ladder.paths import conf_dir
+
+_KEYS = (
+    *("name", "title", "network", "source", "paper_data", "image_size", "kind"),
+    *("base", "steps", "side", "references"),
+)
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """What the paper printed for one step. top-1 and std in percent, gflops in 1e9 MACs; None where not given."""
+
+    top1: float | None = None
+    std: float | None = None
+    gflops: float | None = None
+    params_M: float | None = None
+    macs_note: str | None = None  # why `gflops` is not what the network computes to
+    note: str | None = None  # what a reader of `top1` must know
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "std", "gflops", "params_M"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+                raise UserError(f"paper.{name}={value!r}: must be a number")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named change of a spec (and, in an ablation of the training, of the recipe)."""
+
+    name: str
+    title: str
+    group: str = ""
+    change: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    paper: PaperRow = PaperRow()
+    after: str | None = None  # side steps: the rung they hang off
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The network after a step, all earlier steps of its path applied. `index` is None for a side rung."""
+
+    name: str
+    title: str
+    group: str
+    index: int | None
+    spec: Spec
+    recipe: Mapping[str, Any]
+    paper: PaperRow
+    parent: str | None  # the rung that the step was applied to
+
+    @property
+    def is_side(self) -> bool:
+        """True for a variant that hangs off the chain and is not adopted."""
+        return self.index is None
+
+    @property
+    def is_reference(self) -> bool:
+        """True for a model of timm, trained beside the ladder by the same recipe."""
+        return isinstance(self.spec, TimmSpec)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published row to set beside the ladder (Swin-T; rung 0 under its original recipe).
+
+    `timm`: the same network's name there; a run of it (`reference=NAME`) stands in this row.
+    """
+
+    title: str
+    paper: PaperRow
+    recipe: str | None = None
+    timm: str | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A base spec and its steps. `kind` chain: each step builds on the one before. star: each on the base alone."""
+
+    name: str
+    title: str
+    network: str
+    source: str
+    image_size: int
+    kind: str
+    base: Step
+    steps: tuple[Step, ...]
+    side: tuple[Step, ...]
+    references: tuple[Reference, ...]
+    paper_data: str = "imagenet"  # the data set that the paper's accuracies are of, by its name in conf/data/
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """The main rungs in order, the base first."""
+        base = self._rung(self.base, 0, [], None)
+        if self.kind == "star":
+            return [base] + [self._rung(s, i, [s], self.base.name) for i, s in enumerate(self.steps, 1)]
+        names = [self.base.name, *(s.name for s in self.steps)]
+        return [base] + [self._rung(s, i, self.steps[:i], names[i - 1]) for i, s in enumerate(self.steps, 1)]
+
+    @property
+    def side_rungs(self) -> list[Rung]:
+        """The variants that hang off the chain, in order of the file."""
+        main = [self.base.name, *(s.name for s in self.steps)]
+        paths = [self.steps[: main.index(str(s.after))] for s in self.side]
+        if self.kind == "star":
+            paths = [path[-1:] for path in paths]  # each step is on the base alone
+        return [self._rung(s, None, [*path, s], s.after) for s, path in zip(self.side, paths, strict=True)]
+
+    def _rung(self, step: Step, index: int | None, path: Iterable[Step], parent: str | None) -> Rung:
+        spec, recipe = self._apply(path)
+        return Rung(step.name, step.title, step.group, index, spec, recipe, step.paper, parent)
+
+    def _apply(self, path: Iterable[Step]) -> tuple[Spec, dict[str, Any]]:
+        change, recipe = dict(self.base.change), dict(self.base.recipe)
+        for step in path:
+            change.update(step.change)
+            recipe.update(step.recipe)
+        return spec_class(self.network).from_mapping(change), recipe
+
+    def rung(self, key: str | int | None = None) -> Rung:
+        """The rung of a name or a number; without one the top (of a star: the base).
+
+        Raises UserError naming the nearest names.
+        """
+        main, side = self.rungs, self.side_rungs
+        if key is None:
+            return main[0] if self.kind == "star" else main[-1]
+        text = str(key)
+        if not isinstance(key, bool) and text.removeprefix("-").isdecimal():
+            if 0 <= int(text) < len(main):
+                return main[int(text)]
+            raise UserError(f"rung {text} of {self.name}: allowed are 0 to {len(main) - 1}, or a name")
+        for rung in (*main, *side):
+            if rung.name == text:
+                return rung
+        raise unknown(f"rung of {self.name}", key, [r.name for r in (*main, *side)])
+
+    def subset(self, steps: Iterable[str] | None = None, without: Iterable[str] | None = None) -> Rung:
+        """The network with only `steps` applied to the base, or all steps but `without`, in ladder order.
+
+        Side steps may be named in `steps` (they are applied after the chain's). Raises UserError on a wrong name.
+        """
+        if steps is not None and without is not None:
+            raise UserError("steps and without exclude each other: give one of them")
+        names = list(steps if steps is not None else without or [])
+        every = [*self.steps, *self.side] if steps is not None else list(self.steps)
+        for name in names:
+            if name not in [s.name for s in every]:
+                raise unknown(f"step of {self.name}", name, [s.name for s in every])
+        path = [s for s in every if (s.name in names) == (steps is not None)]
+        spec, recipe = self._apply(path)
+        label = "+".join(s.name for s in path) or self.base.name
+        if without is not None:
+            label = "without_" + "+".join(dict.fromkeys(names)) if names else self.rungs[-1].name
+        return Rung(label, label.replace("_", " "), "", None, spec, recipe, PaperRow(), None)
+
+    def reference(self, model: str) -> Rung:
+        """A model of timm as what stands beside the rungs. Raises UserError on a name that timm does not know."""
+        known = next((r for r in self.references if r.timm == model), None)
+        title, paper = (known.title, known.paper) if known else (model, PaperRow())
+        return Rung(model, title, "reference", None, TimmSpec(model), {}, paper, None)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Ladder:
+        """A ladder from the content of its YAML file; every rung is built once, so a bad file is told at once."""
+        try:
+            for key in values:
+                if key not in _KEYS:
+                    raise unknown("key", key, _KEYS)
+            base, steps, side = values["base"], values.get("steps") or [], values.get("side") or []
+            ladder = cls(
+                name=str(values["name"]),
+                title=str(values.get("title", values["name"])),
+                network=str(values["network"]),
+                source=str(values.get("source", "")),
+                image_size=int(values.get("image_size", 224)),
+                kind=str(values.get("kind", "chain")),
+                base=_step({**base, "change": base["spec"]}, {"spec"}),
+                steps=tuple(_step(s) for s in steps),
+                side=tuple(_step(s, {"after"}) for s in side),
+                references=tuple(
+                    Reference(str(r["title"]), PaperRow(**r["paper"]), r.get("recipe"), r.get("timm"))
+                    for r in values.get("references") or []
+                ),
+                paper_data=str(values.get("paper_data", "imagenet")),
+            )
+        except UserError as error:
+            raise UserError(f"ladder {values.get('name', '?')}: {error}") from None
+        except KeyError as error:
+            raise UserError(f"ladder {values.get('name', '?')}: lacks the key {error}") from None
+        except (TypeError, AttributeError, ValueError) as error:
+            raise UserError(f"ladder {values.get('name', '?')}: a key holds what it cannot: {error}") from None
+        if ladder.kind not in ("chain", "star"):
+            raise UserError(f"ladder {ladder.name}: kind={ladder.kind!r}; allowed: chain, star")
+        if ladder.network not in SPECS:  # a model of timm has no steps
+            raise UserError(f"ladder {ladder.name}: {unknown('network', ladder.network, SPECS)}")
+        names = [s.name for s in (ladder.base, *ladder.steps, *ladder.side)]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise UserError(f"ladder {ladder.name}: {', '.join(twice)} named twice")
+        main = [ladder.base.name, *(s.name for s in ladder.steps)]
+        for step in ladder.side:
+            if step.after not in main:
+                raise unknown(f"rung that side step {step.name} of {ladder.name} comes after", step.after, main)
+        try:
+            ladder.rungs, ladder.side_rungs  # noqa: B018  (validates every spec)
+        except UserError as error:
+            raise UserError(f"ladder {ladder.name}: {error}") from None
+        return ladder
+
+
+def _step(values: Mapping[str, Any], extra: set[str] | None = None) -> Step:
+    allowed = {"name", "title", "group", "change", "recipe", "paper"} | (extra or set())
+    for key in values:
+        if key not in allowed:
+            raise unknown("key of a step", key, sorted(allowed))
+    name = str(values["name"])
+    return Step(
+        name=name,
+        title=str(values.get("title", name.replace("_", " "))),
+        group=str(values.get("group", "")),
+        change=dict(values.get("change") or {}),
+        recipe=dict(values.get("recipe") or {}),
+        paper=PaperRow(**(values.get("paper") or {})),
+        after=values.get("after"),
+    )
+
+
+def list_ladders() -> list[str]:
+    """The names of the ladders that come with the project (`conf/ladder/*.yaml`)."""
+    return sorted(path.stem for path in (conf_dir() / "ladder").glob("*.yaml"))
+
+
+def load_ladder(name: str | Path) -> Ladder:
+    """A ladder by its name, or by the path of a YAML file. Raises UserError with the nearest names."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = conf_dir() / "ladder" / f"{name}.yaml"
+        if str(name) not in list_ladders():
+            raise unknown("ladder", name, list_ladders())
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"ladder file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"ladder file {path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"ladder file {path}: must hold a mapping with name, network, base, steps")
+    return Ladder.from_mapping({"name": path.stem, **values})

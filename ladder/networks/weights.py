@@ -1,0 +1,82 @@
+"""Owns the final weights: a safetensors file that holds its spec, so that it alone rebuilds the network."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ladder.errors import UserError, one_line
+from ladder.networks.build import build_net
+from ladder.networks.spec import Spec, spec_class
+from ladder.paths import sync_dir
+
+FILE = "model.safetensors"
+
+
+def save_model(path: Path, model: nn.Module, spec: Spec, about: dict[str, Any]) -> None:
+    """Write the weights of `model` and what rebuilds it (`about` must hold num_classes and in_chans)."""
+    metadata = {"network": spec.network, "spec": json.dumps(spec.to_dict()), "about": json.dumps(about)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # .contiguous(): channels-last weights are saved in the plain order
+        tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        save_file(tensors, temporary, metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_dir(path.parent)
+    except SafetensorError as error:
+        raise OSError(None, one_line(error), str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a run folder or of its `model.safetensors`. Raises UserError."""
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"can't read {file}: {one_line(error)}") from None
+    if not {"network", "spec", "about"} <= metadata.keys():
+        raise UserError(f"{file} holds no spec: not written by this project")
+    return tensors, metadata
+
+
+def start_from(model: nn.Module, path: str | Path) -> None:
+    """Copy the weights in `path` into `model`; a classifier of another number of classes keeps its own.
+
+    Raises UserError where the file is of another network.
+    """
+    tensors, _ = read_weights(path)
+    own = model.state_dict()
+    classifier = [name for name in own if name.startswith("head.fc.")]
+    if any(name in tensors and tensors[name].shape != own[name].shape for name in classifier):
+        tensors |= {name: own[name] for name in classifier}
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"weights={path}: of another network: {one_line(error)[:200]}") from None
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The trained network of a run folder or of its `model.safetensors`, in eval mode, on the CPU.
+
+    `model.about` holds what the file says of it: ladder, rung, class_names, image_size, mean, std, top1.
+    Raises UserError where there is no such file or it is not one of ours.
+    """
+    tensors, metadata = read_weights(path)
+    spec = spec_class(metadata["network"]).from_mapping(json.loads(metadata["spec"]))
+    about = json.loads(metadata["about"])
+    model = build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
+    model.load_state_dict(tensors)
+    model.about = about
+    return model.eval()

@@ -1,0 +1,1 @@
+"""Owns the room `ladder.runs`: what one run is: config schema, resolving, run folder, session, tracking, outcome."""

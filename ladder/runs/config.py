@@ -1,0 +1,121 @@
+"""Owns the typed schema of a run's config: the root keys, what each may hold, what each defaults to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from ladder.errors import UserError, unknown
+from ladder.training.recipe import Recipe
+from ladder.networks.spec import SPECS
+
+# What a run's hash leaves out of `data`, and what it takes from `engine`: where data lies, and speed, change no result.
+DATA_WITHOUT_EFFECT = ("root", "download", "workers")
+ENGINE_WITH_EFFECT = ("precision", "accumulate")
+
+
+@dataclass
+class DataConfig:
+    """One `conf/data/*.yaml`: which images, at which size, loaded how."""
+
+    name: str = MISSING
+    source: str = MISSING  # digits | imagefolder | torchvision | timm
+    root: str | None = None  # folder of the images; its default is the data set's own
+    download: bool = False  # torchvision sets: fetch what is missing
+    timm_name: str | None = None  # source timm: a create_dataset string, such as hfds/uoft-cs/cifar10
+    train_split: str = "train"
+    eval_split: str = "test"  # test | val | validation: its name in the set; auto: the first of these folders there is
+    image_size: int = 224  # pixels, square
+    in_chans: int = 3  # 1: grayscale | 3: colour
+    num_classes: int | None = None  # null: counted
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])  # of pixels in 0..1, a channel each
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    holdout: float = 0.0  # part of the training set, stratified, to evaluate on; the test set stays untouched
+    fraction: float = 1.0  # part of the training set, stratified, to train on: for quick studies
+    loader: str = "timm"  # timm: worker processes | memory: whole set as one uint8 tensor on the device
+    workers: int = 4  # processes of the timm loader
+
+    def check(self) -> None:
+        """Raise UserError naming the first value that can't be, and what is allowed; opens no file."""
+        if self.loader not in ("memory", "timm"):
+            raise unknown("data.loader", self.loader, ["memory", "timm"])
+        if self.in_chans not in (1, 3):
+            raise UserError(f"data.in_chans={self.in_chans}; allowed: 1 (grayscale), 3 (colour)")
+        if not 1 <= self.image_size <= 4096:
+            raise UserError(f"data.image_size={self.image_size}; allowed: 1 to 4096 pixels")
+        if not 0 <= self.holdout <= 0.9:
+            raise UserError(
+                f"data.holdout={self.holdout}; allowed: 0 (evaluate on the test set) to 0.9 of the training set"
+            )
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"data.fraction={self.fraction}; allowed: above 0, up to 1 (the whole training set)")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise UserError(f"data.num_classes={self.num_classes}; allowed: 1 or more, or null to count them")
+        if not 0 <= self.workers <= 1024:
+            raise UserError(f"data.workers={self.workers}; allowed: 0 (load in the training process) to 1024")
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3) or not all(math.isfinite(v) for v in values):
+                raise UserError(
+                    f"data.{key}={list(values)}; allowed: one number for each of 3 channels, or one for all"
+                )
+        if not all(v > 0 for v in self.std):
+            raise UserError(f"data.std={list(self.std)}; allowed: numbers above 0")
+
+
+@dataclass
+class EngineConfig:
+    """How fast and on what a run computes. Few of these may change the result: ENGINE_WITH_EFFECT."""
+
+    precision: str = "float32"  # float32 | bf16 | fp16
+    accumulate: int = 1  # micro-batches per optimiser step
+    channels_last: bool = True  # memory layout: faster on CPUs and GPUs alike, equal but for the last bits
+    compile: bool = False
+    checkpoint_activations: bool = False
+    fused_optimizer: bool | None = None  # null: where torch has it
+    sync_batch_norm: bool = False
+    deterministic: bool | None = None  # same seed, same machine: same bits; null: on CPU yes, on a GPU no (slower)
+    threads: int | None = None  # CPU threads; null: torch's choice
+    eval_every: int = 1  # epochs between evaluations; the last epoch always has one
+    log_every: float = 1.0  # seconds between updates of progress and heartbeat
+    save_every: float = 600.0  # seconds between checkpoints within an epoch; one is written after each epoch anyway
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases. `disabled` does not even import it."""
+
+    mode: str = "offline"  # online | offline | disabled
+    project: str = "modernization-ladder"
+    entity: str | None = None
+
+
+# `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
+SpecOverrides = dataclasses.make_dataclass(
+    "SpecOverrides",
+    [(name, Any, MISSING) for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())],
+)
+
+
+@dataclass
+class TrainConfig:
+    """The root of a run's config (`conf/train.yaml`)."""
+
+    ladder: Any = MISSING  # the content of conf/ladder/NAME.yaml
+    rung: Any = None  # name or number; null: the top (of a star: its base)
+    steps: list[str] | None = None  # instead of a rung: only these steps
+    without: list[str] | None = None  # instead of a rung: all steps but these
+    reference: Any = None  # instead of a rung: a model of timm by its name; in a sweep several, further runs
+    spec: SpecOverrides = field(default_factory=SpecOverrides)  # type: ignore[valid-type]
+    weights: str | None = None  # to start from: a run folder or a model.safetensors of the same network
+    recipe: Recipe = field(default_factory=Recipe)
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    seed: int = 0
+    study: str = "default"
+    runs_dir: str = "runs"
+    device: str = "auto"  # auto | cpu | cuda | cuda:N

@@ -1,0 +1,197 @@
+"""Owns the run folder: its name, its lock, and files that are either the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import UserError
+from ladder.paths import write_atomic
+
+FORMAT = 1  # of the run folder; raised when a reader of the old one would misread the new one
+METRICS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "eval_loss",
+    "top1",
+    "top5",
+    "ema_top1",
+    "lr",
+    "images_per_s",
+    "seconds",
+)
+HEARTBEAT_LIMIT = 120.0  # seconds without a heartbeat after which a run on another host counts as dead
+
+
+def stable_hash(what: Mapping[str, Any]) -> str:
+    """8 hex digits, a pure function of plain values (the order of keys does not matter)."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no such file or it is not a JSON object."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@dataclass
+class Status:
+    """`status.json`: what a run is doing. Times in unix seconds, top1 in percent."""
+
+    state: str = "running"  # running | done | failed | stopped (asked to stop; saved; goes on when launched again)
+    attempts: int = 0
+    error: str | None = None
+    heartbeat: float = 0.0
+    pid: int = 0
+    host: str = ""
+    started: float = 0.0  # of this attempt
+    epoch: int = 0  # epochs done
+    epochs: int = 0
+    step: int = 0  # optimiser steps done
+    steps: int = 0
+    top1: float | None = None  # at the last evaluation
+    images_per_s: float | None = None
+    eta_s: float | None = None
+    ladder: str = ""
+    rung: str = ""
+    seed: int = 0
+    format: int = FORMAT
+
+
+class Busy(UserError):
+    """Another process trains this run just now."""
+
+
+class RunDir:
+    """One run's folder. Nothing is created before `create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    def create(self) -> None:
+        """Make the folder. Raises UserError where it can't be, or belongs to another format."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            with open(self.path / "train.log", "a"):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"can't write the run folder {self.path}: {error.strerror}; set runs_dir to a writable folder"
+            ) from None
+        self.check_format()
+
+    def check_format(self) -> None:
+        """Raise UserError for a folder that another version of the format wrote."""
+        for name in ("status.json", "result.json"):
+            found = (read_json(self.path / name) or {}).get("format", FORMAT)
+            if found != FORMAT:
+                raise UserError(
+                    f"{self.path} was written in format {found}, this version reads {FORMAT}: move it away or use"
+                    " another study="
+                )
+
+    @property
+    def is_done(self) -> bool:
+        """True once the result is written."""
+        return (read_json(self.path / "result.json") or {}).get("format") == FORMAT
+
+    def read_status(self) -> Status | None:
+        """The last status written; None where there is none."""
+        values = read_json(self.path / "status.json")
+        if values is None:
+            return None
+        known = Status.__dataclass_fields__
+        return Status(**{k: v for k, v in values.items() if k in known})
+
+    def write_status(self, status: Status, durable: bool = True) -> None:
+        """Replace `status.json`, with this process and this moment in it."""
+        status.heartbeat, status.pid, status.host = time.time(), os.getpid(), socket.gethostname()
+        write_atomic(self.path / "status.json", json.dumps(asdict(status), indent=1), durable)
+
+    def write_metrics(self, rows: list[dict[str, float | int | None]]) -> None:
+        """Replace `metrics.csv` by all epochs so far (so a resumed run leaves no doubled or skipped row)."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path / "metrics.csv", text.getvalue())
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, the last file of a run: from now on it is done."""
+        write_atomic(self.path / "result.json", json.dumps({"format": FORMAT, **result}, indent=1))
+
+    def remove_leftovers(self) -> None:
+        """Remove the halves of checkpoints that killed processes left. For who holds the lock."""
+        for left in (*self.checkpoints.glob(".*.tmp"), *self.path.glob(".model.*.tmp")):
+            left.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self, fresh: float = HEARTBEAT_LIMIT, patience: float = 0.2) -> Iterator[None]:
+        """Hold the folder for this process. Raises Busy while another one holds it (for longer than `is_busy` does).
+
+        On one host a file lock decides, which the kernel frees with its process, however that ends. Across hosts
+        (where file locks may not reach) a heartbeat of another host, less than `fresh` seconds old, does.
+        """
+        with open(self.path / ".lock", "w") as file:
+            until = time.monotonic() + patience
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise Busy(f"{self.path} is being trained by another process: wait for it or end it") from None
+                    time.sleep(0.02)
+            status = self.read_status()
+            if (
+                status is not None
+                and status.state == "running"
+                and status.host != socket.gethostname()
+                and time.time() - status.heartbeat < fresh
+            ):
+                raise Busy(f"{self.path} is being trained on host {status.host}: wait for it or end it")
+            yield
+
+    @property
+    def is_busy(self) -> bool:
+        """True while another process holds the folder. Creates nothing."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            with self.lock(patience=0):
+                return False
+        except Busy:
+            return True
+        except OSError:  # gone meanwhile, or not ours to write: who trains it will be told
+            return False
+
+
+def is_dead(status: Status, now: float | None = None) -> bool:
+    """True for a run that calls itself running but whose process is gone (same host) or silent (another host)."""
+    if status.state != "running":
+        return False
+    if status.host == socket.gethostname():
+        try:
+            os.kill(status.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    return (now or time.time()) - status.heartbeat > HEARTBEAT_LIMIT

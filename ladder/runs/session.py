@@ -1,0 +1,230 @@
+"""Owns the frame around a training: lock, log, status, result; every way in which a run can end is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ladder
+from ladder.networks.cost import measure_cost
+from ladder.training.distributed import Ranks, device_name, join
+from ladder.training.engine import Engine, Stopped
+from ladder.errors import UserError, one_line
+from ladder.networks.weights import FILE, save_model
+from ladder.training.progress import close_log, open_log
+from ladder.runs.resolve import Run
+from ladder.runs.folder import RunDir, Status
+from ladder.paths import write_atomic
+from ladder.runs.outcome import Outcome
+
+FREE, DONE, REFUSED = range(3)  # how rank 0 finds the folder
+
+
+def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
+    """Train `run` in its folder, from its checkpoint if there is one. See `ladder.runs.execute.execute`."""
+    folder = run.dir
+    folder.check_format()
+    if folder.is_done:
+        _say(f"skipped {folder.path}: done before")
+        return Outcome("skipped", run.label)
+    ranks = join(run.device)
+    try:
+        # a mistake in a run that has no folder yet is told before anything is written
+        engine = None if folder.path.exists() else _try_build(run, ranks, stop)
+        with contextlib.ExitStack() as held:
+            found, problem = _take(folder, held) if ranks.is_main else (FREE, None)
+            found = ranks.max(found)  # all ranks go on, or none
+            if problem is not None:
+                raise problem
+            if found != FREE:  # done by another process, while this one began; or rank 0 tells what is wrong
+                return Outcome("refused" if found == REFUSED else "skipped", run.label)
+            return _train(run, ranks, stop, engine)
+    finally:
+        ranks.close()
+
+
+def _take(folder: RunDir, held: contextlib.ExitStack) -> tuple[int, UserError | None]:
+    """Make the folder and hold it for as long as `held` lasts; how it is found, and what stands against it."""
+    try:
+        folder.create()
+        held.enter_context(folder.lock())
+    except UserError as error:
+        return REFUSED, error
+    return DONE if folder.is_done else FREE, None
+
+
+def _try_build(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Engine | None:
+    try:
+        return Engine(run, ranks, stop)
+    except UserError:
+        raise
+    except Exception:  # comes again where it is written down
+        return None
+
+
+def _train(run: Run, ranks: Ranks, stop: Callable[[], bool], engine: Engine | None) -> Outcome:
+    folder = run.dir
+    before = folder.read_status() or Status()
+    status = Status(attempts=before.attempts + 1, ladder=run.ladder.name, rung=run.rung.name, seed=run.seed)
+    log = open_log(folder.path / "train.log" if ranks.is_main else Path(os.devnull), run.label)
+    try:
+        if ranks.is_main:
+            from omegaconf import OmegaConf
+
+            # at once: where locks do not reach from host to host, this is what keeps others out
+            folder.write_status(replace(before, state="running", error=None, attempts=status.attempts))
+            folder.remove_leftovers()
+            write_atomic(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(run.config))))
+        code = git_state()  # now: the code that is loaded, not what the checkout holds when training ends
+        engine = engine or Engine(run, ranks, stop)
+        engine.status.attempts, status = status.attempts, engine.status
+        result = engine.fit(log, functools.partial(describe, run, engine, code), functools.partial(_cause, run=run))
+        if ranks.is_main:
+            about = {k: result[k] for k in ("ladder", "rung", "seed", "num_classes", "in_chans", "image_size")}
+            about |= {"class_names": list(engine.data.info.class_names), "mean": run.data.mean, "std": run.data.std}
+            save_model(folder.path / FILE, engine.model, run.spec, about | {"top1": result["final"]["top1"]})
+            folder.write_result(result)
+            log.info("done: top-1 %.2f after %d epochs", result["final"]["top1"], run.recipe.epochs)
+            _end(folder, status, "done", None)
+            _say(f"done {folder.path}: top-1 {result['final']['top1']:.2f}")
+        return Outcome("done", run.label)
+    except Stopped:
+        by = getattr(stop, "signal", None) or "request"
+        log.info("stopped by %s; saved", by)
+        _end(folder, status, "stopped", None)
+        _say(f"stopped {folder.path} by {by}: saved; the same command goes on from there")
+        return Outcome("stopped", run.label, f"stopped by {by}")
+    except KeyboardInterrupt:
+        _end(folder, status, "stopped", None)
+        raise
+    except Exception as error:
+        message = _cause(error, run)
+        log.error("failed: %s\n%s", message, traceback.format_exc())
+        _end(folder, status, "failed", message)
+        _say(f"failed {folder.path}: {message}", file=sys.stderr)
+        return Outcome("failed", run.label, message, again=not isinstance(error, UserError))
+    finally:
+        close_log(log)
+
+
+def _say(text: str, file: Any = None) -> None:
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(text, file=file or sys.stdout, flush=True)
+
+
+def _end(folder: RunDir, status: Status, state: str, error: str | None) -> None:
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
+    status.state, status.error, status.eta_s = state, error, None
+    if state == "done":
+        status.epoch, status.step = status.epochs, status.steps
+    try:
+        folder.write_status(status)
+    except OSError as problem:  # a full disk: the old status stays, and a dead pid tells the rest
+        _say(f"can't write {folder.path}/status.json: {one_line(problem)}", file=sys.stderr)
+
+
+def _cause(error: Exception, run: Run) -> str:
+    """What a person needs to know of an error, in one line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"out of GPU memory with recipe.batch_size={run.recipe.batch_size}"
+            f" engine.accumulate={run.engine.accumulate}: raise engine.accumulate (the result stays that of the batch,"
+            " but for BatchNorm), set engine.checkpoint_activations=true or engine.precision=bf16"
+        )
+    if isinstance(error, OSError) and not isinstance(error, UserError):
+        return f"{error.strerror or one_line(error)}: {error.filename or run.dir.path}; the last checkpoint is whole"
+    return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None]) -> dict[str, Any]:
+    """What `result.json` says of a run besides its figures."""
+    info, rung = engine.data.info, run.rung
+    cost = measure_cost(engine.model, run.data.image_size)
+    cuda = engine.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(engine.device) if cuda else _peak_rss()
+    commit, dirty = code
+    return {
+        "ladder": run.ladder.name,
+        "kind": run.ladder.kind,
+        "rung": rung.name,
+        "rung_index": rung.index,
+        "title": rung.title,
+        "group": rung.group,
+        "parent": rung.parent,
+        "seed": run.seed,
+        "data": info.name,
+        "eval_split": info.eval_split,
+        "train_size": info.train_size,
+        "eval_size": info.eval_size,
+        "num_classes": info.num_classes,
+        "image_size": run.data.image_size,
+        "in_chans": info.in_chans,
+        "recipe": run.recipe.name,
+        "epochs": run.recipe.epochs,
+        "batch_size": run.recipe.batch_size,
+        "params": cost.params,
+        "macs": cost.macs,
+        "peak_memory_bytes": peak,
+        "device": device_name(engine.device),
+        "precision": run.engine.precision,
+        "config_hash": run.config_hash,
+        "group_hash": run.group_hash,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "versions": versions(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "attempts": engine.status.attempts,
+        "started": datetime.fromtimestamp(time.time() - engine.elapsed, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    import timm
+
+    return {
+        "ladder": ladder.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+    }
+
+
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from, and whether it has changes; None outside a checkout of it.
+
+    Cached: a launcher asks once, when it has imported the code that its runs are forked with.
+    """
+    root = Path(ladder.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None, None
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _peak_rss() -> int:
+    scale = 1 if sys.platform == "darwin" else 1024  # macOS gives bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,151 @@
+"""Owns Weights & Biases: one W&B run for each run folder, written from a thread, so that it never slows training."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ladder.errors import one_line
+from ladder.runs.resolve import Run
+from ladder.paths import write_atomic
+
+INIT_TIMEOUT = 30.0  # seconds to reach the server before going on offline
+FINISH_TIMEOUT = 60.0  # seconds to hand over what is left at the end
+
+
+def new_id() -> str:
+    """A W&B run id; kept in the checkpoint, so that a resumed run goes on as the same W&B run."""
+    return uuid.uuid4().hex[:8]
+
+
+def kept_id(folder: Path, run_id: str) -> str:
+    """The W&B run id of a run folder; `run_id` where it has none yet, which is its own from now on.
+
+    A run that ended before its first checkpoint, and is tried again, is thus one W&B run too.
+    """
+    path = folder / "wandb" / "run-id"
+    try:
+        return path.read_text().strip() or run_id
+    except OSError:
+        pass
+    with contextlib.suppress(OSError):  # a full disk ends the tracking, not the training
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, run_id)
+    return run_id
+
+
+class Tracker:
+    """Hands rows to W&B; does nothing where `wandb.mode` is disabled (W&B is not even imported then).
+
+    Whatever goes wrong with W&B is said once through `warn` and ends the tracking, never the training.
+    """
+
+    def __init__(self, run: Run, run_id: str, warn: Callable[[str], None], attempts: int = 1) -> None:
+        self._run, self._warn, self._attempts = run, warn, attempts
+        self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if run.wandb.mode != "disabled":
+            self._id = kept_id(run.dir.path, run_id)
+            self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+            self._thread.start()
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """One epoch's metrics; `epoch` is the x axis of every chart."""
+        values = {k: v for k, v in row.items() if v is not None}
+        self._queue.put(lambda handle: handle.log(values))
+
+    def finish(self, exit_code: int, summary: Mapping[str, Any] | None = None, timeout: float = FINISH_TIMEOUT) -> None:
+        """Close the W&B run, waiting `timeout` seconds at most; exit code 0 marks it finished, any other failed.
+
+        `summary` replaces what is there; of it, `state`, `error` and `result` are what `analysis` reads.
+        """
+        if self._thread is None:
+            return
+        values = dict(summary or {})
+
+        def close(handle: Any) -> None:
+            handle.summary.update(values)
+            handle.finish(exit_code=exit_code)
+
+        self._queue.put(close)
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._warn(f"W&B did not finish within {timeout:.0f} s: left behind; sync it later with `wandb sync`")
+        self._thread = None
+
+    def _work(self) -> None:
+        try:
+            handle = self._start()
+            while (job := self._queue.get()) is not None:
+                job(handle)
+        except Exception as error:  # W&B's own errors have no common base
+            self._warn(f"W&B tracking ended: {one_line(error)}; training goes on, metrics.csv is complete")
+
+    def _start(self) -> Any:
+        import wandb
+
+        run = self._run
+        mode = run.wandb.mode
+        options: dict[str, Any] = {
+            "project": run.wandb.project,
+            "entity": run.wandb.entity,
+            "group": run.study,
+            "job_type": "train",
+            "name": f"{run.rung.name}-s{run.seed}",
+            "tags": [run.ladder.name, run.rung.name[:64], run.data.name[:64]],
+            "config": {**run.config, "run": run.label, "config_hash": run.config_hash, "group_hash": run.group_hash},
+            "dir": str(run.dir.path),
+            "id": self._id,
+            "resume": "allow",
+            "reinit": "create_new",
+            "settings": quiet_settings(),
+        }
+        if mode == "online":
+            try:
+                if not has_login():
+                    raise RuntimeError("not logged in; run `wandb login`")
+                handle = wandb.init(mode="online", **options)
+            except Exception as error:
+                self._warn(f"W&B is not reached ({one_line(error)}): going on offline; sync later with `wandb sync`")
+                mode = "offline"
+        if mode == "offline":
+            options.pop("resume")  # offline runs can't be resumed; `wandb sync` joins the segments of one id
+            handle = wandb.init(mode="offline", **options)
+        handle.define_metric("epoch")
+        handle.define_metric("*", step_metric="epoch")
+        handle.summary.update({"attempts": self._attempts, "state": "running", "error": None})
+        return handle
+
+
+def quiet_settings() -> Any:
+    """W&B's settings of a run of ours: it prints nothing; console, code and machine are not captured.
+
+    Metrics and config are what we promise, and nothing secret leaks.
+    """
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=INIT_TIMEOUT,
+        console="off",
+        silent=True,
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+
+
+def has_login() -> bool:
+    """True where W&B finds a key without asking for one at the terminal."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        return bool(wandb.Api(timeout=10).api_key)
+    return False

@@ -1,0 +1,460 @@
+"""Owns the training loop: from a run to its last epoch, resumable at every step, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ladder.data import open_data
+from ladder.errors import UserError, one_line
+from ladder.networks.build import build_net
+from ladder.networks.weights import start_from
+from ladder.runs.folder import FORMAT, Status
+from ladder.runs.outcome import STOPPED
+from ladder.runs.resolve import Run
+from ladder.runs.tracking import FINISH_TIMEOUT, Tracker, new_id
+from ladder.training import checkpoint, optim
+from ladder.training.distributed import Ranks
+from ladder.training.progress import Bar
+from ladder.training.seeding import seed_torch
+
+MIN_SAVE_INTERVAL = 5.0  # seconds: epochs shorter than this share a checkpoint
+GO_ON, SAVE, STOP = range(3)  # what a rank may wish between two steps; the strongest wish counts
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Row = dict[str, float | int | None]
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+class NotFinite(UserError):
+    """The loss or a gradient was NaN or infinite; the update was not made."""
+
+
+class Engine:
+    """Trains one run on the ranks it is given. `fit` does it all; everything else is a step of it."""
+
+    def __init__(self, run: Run, ranks: Ranks, stop: Callable[[], bool]) -> None:
+        self.run, self.ranks, self._stop_asked = run, ranks, stop
+        self.log = logging.getLogger(__name__)
+        self.recipe, self.options, self.device = run.recipe, run.engine, ranks.device
+        self.folder = run.dir
+        self._configure_torch()
+        share = ranks.world * self.options.accumulate
+        if self.recipe.batch_size % share:
+            raise UserError(
+                f"recipe.batch_size={self.recipe.batch_size}: must be a multiple of {share}"
+                f" ({ranks.world} ranks x engine.accumulate={self.options.accumulate})"
+            )
+        self.micro_batch = self.recipe.batch_size // share
+        self.data = open_data(
+            run.data,
+            self.recipe,
+            seed=run.seed,
+            micro_batch=self.micro_batch,
+            accumulate=self.options.accumulate,
+            device=self.device,
+            rank=ranks.rank,
+            world=ranks.world,
+        )
+        self._build()
+        self.steps_per_epoch = self.data.steps_per_epoch
+        self.schedule = optim.make_schedule(self.recipe, self.steps_per_epoch)
+
+        self.epoch, self.step = 0, 0  # the next step to take: its epoch, and its number in that epoch
+        self.history: list[Row] = []
+        self.best: dict[str, float | int] = {}
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # of this epoch: loss * images, images
+        self.train_seconds = 0.0  # of this epoch
+        self.elapsed = 0.0  # wall seconds of all attempts before this one
+        self.wandb_id = new_id()
+        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)  # first step that was not finite
+        self.status = Status(
+            started=time.time(),
+            epochs=self.recipe.epochs,
+            steps=self.recipe.epochs * self.steps_per_epoch,
+            ladder=run.ladder.name,
+            rung=run.rung.name,
+            seed=run.seed,
+        )
+        self._begun = self._saved = time.monotonic()
+        self._steps_done_here = 0
+
+    # ------------------------------------------------------------------------------------------------- building
+
+    def _configure_torch(self) -> None:
+        if self.options.threads is not None:
+            torch.set_num_threads(self.options.threads)
+        deterministic = self.options.deterministic
+        if deterministic is None:
+            deterministic = self.device.type == "cpu"
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.set_float32_matmul_precision("high" if self.device.type == "cuda" else "highest")  # high: TF32
+
+    def _build(self) -> None:
+        run, info = self.run, self.data.info
+        seed_torch(run.seed)
+        self.model = build_net(run.spec, num_classes=info.num_classes, in_chans=info.in_chans)
+        if self.recipe.head_init_scale != 1.0:
+            classifier: Any = self.model.get_classifier()  # type: ignore[operator]
+            with torch.no_grad():
+                classifier.weight.mul_(self.recipe.head_init_scale)
+                classifier.bias.mul_(self.recipe.head_init_scale)
+        if run.weights is not None:
+            start_from(self.model, run.weights)
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        self.model = self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.layout = layout
+        if self.options.sync_batch_norm and self.ranks.world > 1:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        if self.options.checkpoint_activations:
+            self.model.set_grad_checkpointing(True)  # type: ignore[operator]
+        self.parameters = list(self.model.parameters())
+        self.optimizer = optim.make_optimizer(self.model, self.recipe, fused=self.options.fused_optimizer)
+        self.ema = optim.make_ema(self.model, self.recipe)
+        self.loss = optim.make_loss(self.recipe)
+        self.mixup = optim.make_mixup(self.recipe, info.num_classes, micro_batch=self.micro_batch)
+        # self.model stays the plain module: its state dict has no prefixes of compile or DDP
+        self.forward: nn.Module = torch.compile(self.model) if self.options.compile else self.model  # type: ignore[assignment]
+        if self.ranks.world > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self.forward = DistributedDataParallel(self.forward, device_ids=ids)
+        fp16 = self.options.precision == "fp16"
+        # On a GPU the scaler also guards bf16 and float32 (at scale 1): it finds NaN and infinity in the gradients and
+        # makes fused optimisers skip the update, all on the device.
+        self.scaler = torch.amp.GradScaler(
+            self.device.type,
+            enabled=fp16 or self.device.type == "cuda",
+            init_scale=2.0**16 if fp16 else 1.0,
+            growth_interval=2000 if fp16 else 2**31 - 1,
+        )
+
+    # ------------------------------------------------------------------------------------------ state and resume
+
+    def state(self) -> dict[str, Any]:
+        """All that the run is at this moment. Random states are absent: every draw depends on (seed, epoch, step)."""
+        return {
+            "format": 1,
+            "config_hash": self.run.config_hash,
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+            "history": self.history,
+            "best": self.best,
+            "sums": self.ranks.gather(self.sums),
+            "train_seconds": self.train_seconds,
+            "elapsed": self.elapsed + time.monotonic() - self._begun,
+            "wandb_id": self.wandb_id,
+        }
+
+    def restore(self) -> bool:
+        """Take up the newest checkpoint; False where there is none."""
+        state = checkpoint.load(self.folder.checkpoints, self.device, self.log.warning)
+        if state is None:
+            return False
+        if state["config_hash"] != self.run.config_hash:
+            raise UserError(f"the checkpoint in {self.folder.path} is of another config: remove that folder")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.history, self.best = state["history"], state["best"]
+        sums = state["sums"]  # a row a rank; another number of ranks than before: the total goes to the first
+        if len(sums) == self.ranks.world:
+            self.sums.copy_(sums[self.ranks.rank])
+        elif self.ranks.is_main:
+            self.sums.copy_(sums.sum(0))
+        self.train_seconds, self.elapsed = state["train_seconds"], state["elapsed"]
+        self.wandb_id = state["wandb_id"]
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint, unless the weights may hold what a bad step left."""
+        self._check_finite()
+        state = self.state()  # on every rank: it gathers
+        if self.ranks.is_main:
+            checkpoint.save(self.folder.checkpoints, state)
+        self._saved = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------------- the loop
+
+    def fit(
+        self,
+        log: logging.Logger,
+        describe: Callable[[], dict[str, Any]] = dict,
+        explain: Callable[[Exception], str] = one_line,
+    ) -> dict[str, Any]:
+        """Train to the last epoch, telling `log`; returns `result.json`: what `describe()` says and how it went.
+
+        W&B gets the same, and of a failure what `explain` makes of it, so that its runs say as much as the folders do.
+
+        Raises:
+            Stopped: asked to stop; saved.
+            NotFinite: NaN or infinity; the checkpoint before stays.
+            OSError: the disk is full; the older checkpoint stays.
+        """
+        self.log = log
+        resumed = self.restore()
+        if self.ranks.is_main:
+            if resumed:
+                log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
+            log.info("learning rate %g for a batch of %d", optim.applied_lr(self.recipe), self.recipe.batch_size)
+            if resumed:
+                self.folder.write_metrics(self.history)
+            if self.recipe.warmup_epochs >= self.recipe.epochs:
+                self.log.warning("the run ends within its warm-up of %g epochs", self.recipe.warmup_epochs)
+        tracker = bar = None
+        try:
+            if self.ranks.is_main:
+                tracker = Tracker(self.run, self.wandb_id, self.log.warning, self.status.attempts)
+                for row in self.history:  # a killed process may not have handed over its last epochs
+                    tracker.log(row)
+                what = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed}"
+                title = f"{what} on {self.data.info.name} ({self.device})"
+                bar = Bar(title, self.recipe.epochs, self.steps_per_epoch)
+            self._heartbeat(durable=True)
+            while self.epoch < self.recipe.epochs:
+                self._train_epoch(bar)
+                row = self._finish_epoch(bar)
+                if tracker is not None:
+                    tracker.log(row)
+            result = (describe() if self.ranks.is_main else {}) | self._summary()
+        except BaseException as error:
+            if tracker is not None:
+                stopped = isinstance(error, Stopped)  # a cluster that takes the node back does not wait
+                failed = isinstance(error, Exception) and not stopped
+                how = {"state": "failed", "error": explain(error)} if failed else {"state": "stopped"}  # type: ignore[arg-type]
+                tracker.finish(STOPPED if stopped else 1, how, timeout=5 if stopped else FINISH_TIMEOUT)
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+            self.data.close()
+        if tracker is not None:
+            shown = {f"final/{k}": v for k, v in result["final"].items() if v is not None}
+            shown |= {k: result[k] for k in ("params", "macs", "wall_s") if k in result}
+            shown |= {"best/top1": result["best"]["top1"], "state": "done", "result": {"format": FORMAT, **result}}
+            tracker.finish(0, shown)
+        return result
+
+    def _train_epoch(self, bar: Bar | None) -> None:
+        self.forward.train()
+        batches = self.data.train_batches(self.epoch, self.step)
+        if bar is not None:
+            bar.start_epoch(self.epoch, self.step)
+        since = logged = time.monotonic()
+        before, first = self.train_seconds, self.step
+        while self.step < self.steps_per_epoch:
+            now = time.monotonic()
+            wish = STOP if self._stop_asked() else SAVE if now - self._saved > self.options.save_every else GO_ON
+            if (agreed := self.ranks.max(wish)) != GO_ON:
+                self.train_seconds = before + now - since
+                self.save()
+                if agreed == STOP:
+                    raise Stopped
+            self._train_step(batches)
+            self.step += 1
+            self._steps_done_here += 1
+            now = time.monotonic()
+            if now - logged > self.options.log_every:
+                logged = now
+                self._check_finite()
+                self._show(bar, (self.step - first) * self.recipe.batch_size / (now - since))
+        self._check_finite()  # waits for the device: the seconds below are those of finished work
+        self.train_seconds = before + time.monotonic() - since
+
+    def _train_step(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+        index = self.epoch * self.steps_per_epoch + self.step
+        self.schedule.apply(self.optimizer, index)
+        seed_torch(self.run.seed, 1, self.epoch, self.step, self.ranks.rank)
+        accumulate = self.options.accumulate
+        for part in range(accumulate):
+            images, labels = next(batches)
+            if self.options.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            targets = labels
+            if self.mixup is not None:
+                key = (self.run.seed, self.epoch, self.step, self.ranks.rank, part)
+                images, targets = optim.mixup_batch(self.mixup, images, labels, key)
+            last = part == accumulate - 1
+            quiet = contextlib.nullcontext() if last or self.ranks.world == 1 else self.forward.no_sync()  # type: ignore[operator]
+            with quiet:
+                with self._autocast():
+                    loss = self.loss(self.forward(images), targets)
+                self.scaler.scale(loss / accumulate if accumulate > 1 else loss).backward()
+            self.sums[0] += loss.detach() * len(images)
+            self.sums[1] += len(images)
+        self._update(loss.detach())
+
+    def _update(self, loss: Tensor) -> None:
+        self.scaler.unscale_(self.optimizer)
+        clip = self.recipe.clip_grad
+        norm: Tensor | None = None
+        if clip is not None or self.device.type == "cpu":
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(grads)
+        if self.device.type == "cpu" and not torch.isfinite(norm + loss):  # type: ignore[operator]
+            raise self._not_finite(self.epoch * self.steps_per_epoch + self.step)
+        if clip is not None and norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
+        self.scaler.step(self.optimizer)
+        if self.device.type == "cuda":
+            self._note_bad_step(loss)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def _note_bad_step(self, loss: Tensor) -> None:
+        """Remember on the device the first step that was not finite; `_check_finite` reads it at the next log step."""
+        bad = ~torch.isfinite(loss)
+        if self.options.precision != "fp16":  # fp16 gradients overflow now and then: the scaler lowers its scale
+            for found in self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values():
+                bad = bad | (found > 0)
+        index = self.epoch * self.steps_per_epoch + self.step
+        self.bad_step = torch.where(bad & (self.bad_step < 0), index, self.bad_step)
+
+    def _check_finite(self) -> None:
+        if self.device.type == "cuda":
+            bad = int(self.bad_step.item())
+            if bad >= 0:
+                raise self._not_finite(bad)
+
+    def _not_finite(self, step: int) -> NotFinite:
+        return NotFinite(
+            f"the loss or a gradient is not finite at step {step} (epoch {step // self.steps_per_epoch + 1}): stopped"
+            f" before the update; try a lower recipe.lr (applied {optim.applied_lr(self.recipe):g}), recipe.clip_grad=1"
+            " or engine.precision=bf16"
+        )
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.options.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.options.precision])
+
+    # ---------------------------------------------------------------------------------------------- end of epoch
+
+    def _finish_epoch(self, bar: Bar | None) -> Row:
+        """Evaluate where it is due, then make the epoch part of the record: checkpoint first, metrics after."""
+        sums = self.ranks.sum(self.sums.clone()).tolist()
+        over = self.epoch + 1 == self.recipe.epochs
+        due = over or (self.epoch + 1) % self.options.eval_every == 0
+        figures: dict[str, float | None] = dict.fromkeys(("loss", "top1", "top5"))
+        ema = None
+        if due:
+            figures |= self.evaluate(self.model)
+            ema = self.evaluate(self.ema.module)["top1"] if self.ema is not None else None
+        row: Row = {
+            "epoch": self.epoch + 1,
+            "step": (self.epoch + 1) * self.steps_per_epoch,
+            "train_loss": sums[0] / sums[1],
+            "eval_loss": figures["loss"],
+            "top1": figures["top1"],
+            "top5": figures["top5"],
+            "ema_top1": ema,
+            "lr": self.schedule.lr((self.epoch + 1) * self.steps_per_epoch - 1),
+            "images_per_s": sums[1] / self.train_seconds,
+            "seconds": self.train_seconds,
+        }
+        self.history.append(row)
+        top1 = figures["top1"]
+        if top1 is not None and (not self.best or top1 > self.best["top1"]):
+            self.best = {"top1": top1, "epoch": self.epoch + 1}
+        self.epoch, self.step, self.train_seconds = self.epoch + 1, 0, 0.0
+        self.sums.zero_()
+        if self.ranks.max(int(over or time.monotonic() - self._saved > MIN_SAVE_INTERVAL)):
+            self.save()
+        if self.ranks.is_main:
+            self.folder.write_metrics(self.history)
+            self.status.images_per_s = row["images_per_s"]
+            if top1 is not None:
+                self.status.top1 = top1
+            self._heartbeat()
+            loss, speed = sums[0] / sums[1], sums[1] / max(float(row["seconds"] or 0), 1e-9)
+            evaluated = "" if top1 is None else f"eval loss {figures['loss']:.4f}  top-1 {top1:.2f}  "
+            self.log.info(
+                "epoch %d/%d  train loss %.4f  %s%.0f images/s",
+                *(self.epoch, self.recipe.epochs, loss, evaluated, speed),
+            )
+            if bar is not None:
+                bar.end_epoch(loss, top1, speed, self._left())
+        return row
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Mean loss, top-1 and top-5 (percent) over the whole evaluation split, each image once on one rank.
+
+        All ranks evaluate the network that is saved: rank 0's. Each has running statistics of its own batches.
+        """
+        model.eval()
+        self.ranks.share(model.buffers())
+        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        beat = time.monotonic()
+        for images, labels in self.data.eval_batches():
+            if self._stop_asked() and self.ranks.world == 1:
+                self.save()  # the epoch is trained: a resumed run begins with this evaluation
+                raise Stopped
+            if self.options.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            with self._autocast():
+                logits = model(images)
+            logits = logits.float()
+            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+            loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([loss, ranked[:, 0].sum(), ranked.sum(), loss.new_tensor(float(len(labels)))]).double()
+            if time.monotonic() - beat > self.options.log_every:
+                beat = time.monotonic()
+                self._heartbeat()
+        loss_sum, top1, top5, count = self.ranks.sum(sums).tolist()
+        return {"loss": loss_sum / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
+
+    # ------------------------------------------------------------------------------------------------- reporting
+
+    def _left(self) -> float:
+        done = self.epoch * self.steps_per_epoch + self.step
+        took = time.monotonic() - self._begun
+        return took / max(self._steps_done_here, 1) * (self.status.steps - done)
+
+    def _heartbeat(self, durable: bool = False) -> None:
+        if not self.ranks.is_main:
+            return
+        self.status.epoch, self.status.step = self.epoch, self.epoch * self.steps_per_epoch + self.step
+        self.status.eta_s = self._left() if self._steps_done_here else None
+        self.folder.write_status(self.status, durable)
+
+    def _show(self, bar: Bar | None, images_per_s: float) -> None:
+        if not self.ranks.is_main:
+            return
+        self.status.images_per_s = images_per_s
+        self._heartbeat()
+        if bar is not None:
+            loss, count = self.sums.tolist()
+            bar.update(self.step, loss / max(count, 1), images_per_s, self._left())
+
+    def _summary(self) -> dict[str, Any]:
+        last = self.history[-1]
+        speeds = sorted(float(row["images_per_s"] or 0) for row in self.history)
+        return {
+            "final": {k: last[k] for k in ("top1", "top5", "eval_loss", "train_loss", "ema_top1")},
+            "best": self.best,
+            "steps": self.status.steps,
+            "lr": optim.applied_lr(self.recipe),
+            "images_per_s": speeds[len(speeds) // 2],
+            "wall_s": self.elapsed + time.monotonic() - self._begun,
+        }

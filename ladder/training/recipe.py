@@ -1,0 +1,173 @@
+"""Owns the recipe: every choice of how a network is trained, and which values each choice may take.
+
+What a recipe means in training is `ladder.training.optim`'s (optimiser, schedule, loss, mixup) and `ladder.data`'s
+(augmentation); the recipes themselves are `conf/recipe/*.yaml`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ladder.errors import UserError
+
+
+@dataclass
+class Recipe:
+    """One `conf/recipe/*.yaml`. Learning rates and probabilities are plain numbers, lengths are epochs."""
+
+    name: str = "???"
+    source: str = ""  # where the values come from
+    # length and batch
+    epochs: int = 300
+    batch_size: int = 4096  # global: over all ranks and accumulation steps
+    # optimiser
+    optimizer: str = "adamw"  # timm's names; beware: timm's `sgd` is Nesterov's, its `momentum` is plain SGD
+    lr: float = 4e-3  # the peak, for `lr_batch_size`
+    lr_batch_size: int | None = None  # applied peak = lr * batch_size / lr_batch_size; null: lr as it is
+    weight_decay: float = 0.05  # not on 1-D parameters (norms, biases, layer scale)
+    decay_1d: bool = False  # true: weight decay on 1-D parameters too
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    momentum: float = 0.9  # of sgd and momentum
+    eps: float = 1e-8
+    clip_grad: float | None = None  # largest global gradient norm
+    layer_decay: float | None = None  # learning-rate factor from one layer group (3 blocks) to the one below
+    # schedule
+    schedule: str = "cosine"  # cosine | step | piecewise | constant; the curves: ladder.optim.Schedule.lr
+    warmup_epochs: float = 0  # linear; the rest of the curve shares the epochs that are left
+    warmup_lr: float = 0.0  # start of the warm-up; absolute: never scaled with the batch
+    min_lr: float = 0.0  # end of cosine; absolute: never scaled with the batch
+    decay_epochs: float = 30  # step: epochs between decays
+    decay_rate: float = 0.1  # step: factor of a decay
+    schedule_unit: str = "iteration"  # iteration | epoch: how often the learning rate moves
+    # regularisation
+    label_smoothing: float = 0.0
+    drop_path: float = 0.0  # becomes spec.drop_path unless that is given
+    mixup: float = 0.0  # alpha
+    cutmix: float = 0.0  # alpha
+    mixup_prob: float = 1.0  # of a batch being mixed at all
+    mixup_switch_prob: float = 0.5  # of cutmix where both are on
+    ema_decay: float | None = None  # null: no moving average of the weights
+    head_init_scale: float = 1.0  # the head's start weights are multiplied by it
+    # augmentation of training images
+    crop: str = "random_resized"  # random_resized | pad | none
+    crop_scale: list[float] = field(default_factory=lambda: [0.08, 1.0])  # random_resized: area
+    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])  # random_resized: aspect
+    crop_padding: int = 4  # pad: pixels on each side before a random crop
+    hflip: float = 0.5  # probability
+    randaugment: str | None = None  # timm's string, such as rand-m9-mstd0.5-inc1
+    color_jitter: float | None = None  # used where randaugment is off
+    reprob: float = 0.0  # random erasing, probability
+    remode: str = "pixel"  # random erasing: pixel | rand | const
+    # images, training and evaluation
+    interpolation: str = "bicubic"  # bicubic | bilinear
+    eval_crop_pct: float = 0.875  # the centre crop's side / resized side (ignored where images have the final size)
+
+    def check(self) -> None:
+        """Raise UserError naming the first value that can't be, and what is allowed."""
+        for name, (allowed, holds) in _RULES.items():
+            value = getattr(self, name)
+            try:
+                good = holds(value)
+            except (TypeError, ValueError):  # of the wrong type altogether: a ladder file's step isn't typed by Hydra
+                good = False
+            if not good:
+                raise UserError(f"recipe.{name}={value}; allowed: {allowed}")
+        if self.schedule == "piecewise" and self.warmup_epochs:
+            raise UserError(
+                f"recipe.warmup_epochs={self.warmup_epochs}; allowed: 0 with recipe.schedule=piecewise, "
+                "which rises from 0 by itself"
+            )
+
+
+Rule = tuple[str, Callable[..., bool]]  # what is allowed, in words; whether a value is
+
+
+def _whole(low: int) -> Rule:
+    return f"a whole number from {low}", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low
+
+
+def _number(v: float) -> bool:
+    return not isinstance(v, bool) and math.isfinite(v)
+
+
+def _one_of(*names: str) -> Rule:
+    return ", ".join(names), lambda v: v in names
+
+
+def _or_null(rule: Rule) -> Rule:
+    return f"null or {rule[0]}", lambda v: v is None or rule[1](v)
+
+
+def _pair(what: str, holds: Callable[[float, float], bool]) -> Rule:
+    return what, lambda v: len(v) == 2 and all(map(_number, v)) and holds(*v)
+
+
+COMMON_OPTIMIZERS = ("adam", "adamw", "lamb", "lion", "momentum", "sgd")
+
+
+def _known_optimizer(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    name = name.lower().removeprefix("lookahead_")
+    if name in COMMON_OPTIMIZERS:  # a launcher checks recipes, and should not import torch and timm (seconds) for it
+        return True
+    from timm.optim import list_optimizers
+
+    return name in list_optimizers()
+
+
+_POSITIVE: Rule = ("a number above 0", lambda v: _number(v) and v > 0)
+_NOT_NEGATIVE: Rule = ("a number from 0", lambda v: _number(v) and v >= 0)
+_PROBABILITY: Rule = ("0 to 1", lambda v: _number(v) and 0 <= v <= 1)
+_BELOW_ONE: Rule = ("from 0 up to, not including, 1", lambda v: _number(v) and 0 <= v < 1)
+_FACTOR: Rule = ("above 0, up to 1", lambda v: _number(v) and 0 < v <= 1)
+_FLAG: Rule = ("true, false", lambda v: isinstance(v, bool))
+
+_RULES: dict[str, Rule] = {
+    "epochs": _whole(1),
+    "batch_size": _whole(1),
+    "optimizer": (
+        "a name of timm.optim.list_optimizers(), such as adamw, momentum (SGD), sgd (Nesterov's), lamb, lion",
+        _known_optimizer,
+    ),
+    "lr": _POSITIVE,
+    "lr_batch_size": _or_null(_whole(1)),
+    "weight_decay": _NOT_NEGATIVE,
+    "decay_1d": _FLAG,
+    "betas": _pair("two numbers from 0 up to, not including, 1", lambda a, b: 0 <= a < 1 and 0 <= b < 1),
+    "momentum": _BELOW_ONE,
+    "eps": _NOT_NEGATIVE,
+    "clip_grad": _or_null(_POSITIVE),
+    "layer_decay": _or_null(_FACTOR),
+    "schedule": _one_of("cosine", "step", "piecewise", "constant"),
+    "warmup_epochs": _NOT_NEGATIVE,
+    "warmup_lr": _NOT_NEGATIVE,
+    "min_lr": _NOT_NEGATIVE,
+    "decay_epochs": _POSITIVE,
+    "decay_rate": _FACTOR,
+    "schedule_unit": _one_of("iteration", "epoch"),
+    "label_smoothing": _BELOW_ONE,
+    "drop_path": _BELOW_ONE,
+    "mixup": _NOT_NEGATIVE,
+    "cutmix": _NOT_NEGATIVE,
+    "mixup_prob": _PROBABILITY,
+    "mixup_switch_prob": _PROBABILITY,
+    "ema_decay": _or_null(("above 0 and below 1", lambda v: _number(v) and 0 < v < 1)),
+    "head_init_scale": _POSITIVE,
+    "crop": _one_of("random_resized", "pad", "none"),
+    "crop_scale": _pair("two areas, 0 < smallest <= largest <= 1", lambda a, b: 0 < a <= b <= 1),
+    "crop_ratio": _pair("two aspect ratios, 0 < smallest <= largest", lambda a, b: 0 < a <= b),
+    "crop_padding": _whole(0),
+    "hflip": _PROBABILITY,
+    # its sections are the loaders' matter: they don't take the same ones
+    "randaugment": _or_null(
+        ("timm's string, such as rand-m9-mstd0.5-inc1", lambda v: isinstance(v, str) and v.strip() != "")
+    ),
+    "color_jitter": _or_null(_NOT_NEGATIVE),
+    "reprob": _PROBABILITY,
+    "remode": _one_of("pixel", "rand", "const"),
+    "interpolation": _one_of("bicubic", "bilinear"),
+    "eval_crop_pct": _FACTOR,
+}
