@@ -1,4 +1,4 @@
-"""Owns the published numbers beyond the ladders (`analysis/reference/`), as rows."""
+"""Owns the published numbers beyond the ladders (`analysis/read/reference/`), as rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAPER = "arXiv:2201.03545v2"  # ConvNeXt; rows from elsewhere are not in its tab
 
 @lru_cache(maxsize=16)
 def rows(name: str) -> tuple[Mapping[str, str], ...]:
-    """The rows of `analysis/reference/NAME.csv`, as text; an empty cell was not found."""
+    """The rows of `analysis/read/reference/NAME.csv`, as text; an empty cell was not found."""
     with open(FOLDER / f"{name}.csv", newline="", encoding="utf-8") as file:
         return tuple(csv.DictReader(file))
 
