@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladder.errors import UserError, run_cli
-from ladder.runs.folder import METRICS
+from ladder.runs.folder import METRICS, OWN_FOLDERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,6 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
 
 
 def _check_out(out: Path) -> None:
-    from analysis.read.load import OWN_FOLDERS
     from analysis.read.packed import FILES
 
     if out.is_dir():

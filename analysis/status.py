@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.read.load import OWN_FOLDERS, holds_runs
+from analysis.read.load import holds_runs
 from ladder.errors import UserError, one_line, run_cli
 from ladder.launch.study import planned
-from ladder.runs.folder import FORMAT, RunDir, Status, is_dead
+from ladder.runs.folder import FORMAT, RunDir, Status, folders_in, is_dead, is_run
 from ladder.training.progress import duration
 
 STATES = ("done", "running", "dead", "failed", "stopped", "pending")
@@ -67,21 +66,20 @@ def read(study: Path) -> list[Row]:
     """The runs of a study: those it was asked for in that order, then others by name. Raises UserError for no study."""
     if not study.is_dir():
         raise UserError(f"no study folder {study}: give one, such as runs/demo")
-    if (study / "status.json").exists():
+    if is_run(study):
         raise UserError(f"{study} is one run, not a study: give its parent folder {study.parent}")
     if (study / "results.csv").exists():
         raise UserError(f"{study} is a packed study: nothing runs there; see python -m analysis.table {study}")
     try:
-        with os.scandir(study) as entries:
-            found = {e.name for e in entries if e.name[0] not in "._" and e.name not in OWN_FOLDERS and e.is_dir()}
+        found, others = folders_in(study)
     except OSError as error:
         raise UserError(f"study folder {study}: {error.strerror}") from None
-    asked = planned(study)
-    names = [*asked, *sorted(found.difference(asked))]
+    asked, exists = planned(study), set(found)
+    names = list(dict.fromkeys([*asked, *found]))
     now = time.time()
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = list(pool.map(lambda name: _read(study / name, name in found, now), names))
-    inner = [] if asked or any(row.state != "pending" for row in rows) else sorted(found)
+        rows = list(pool.map(lambda name: _read(study / name, name in exists, now), names))
+    inner = [] if names else others
     if studies := [study / name for name in inner if holds_runs(str(study / name))]:
         raise UserError(f"{study} is a folder of studies, not a study: give one, such as {studies[0]}")
     wanted = set(asked)  # a folder without a status is a run only if somebody asked for it

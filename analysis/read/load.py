@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.columns import CURVE_KEYS, DTYPES, NEEDED, PYTHON, RESULT, STATUS
 from analysis.read.packed import RESULTS, find
 from ladder.errors import UserError, one_line
-from ladder.runs.folder import FORMAT, METRICS
+from ladder.runs.folder import FORMAT, METRICS, folders_in, is_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STATES = ("done", "running", "stopped", "failed", "pending")
-OWN_FOLDERS = frozenset({"figures", "report", "wandb"})  # what analysis itself writes into a study
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 Study = str | os.PathLike[str]
@@ -117,7 +116,7 @@ def _studies(study: Study | Iterable[Study]) -> list[Path]:
             raise UserError(f"{path} is a file: a study is a folder of runs, such as runs/demo")
         if not path.is_dir():
             raise UserError(f"no study folder {path}{_nearby(path)}")
-        if _is_run(path):
+        if is_run(path):
             raise UserError(f"{path} is one run, not a study: give its parent folder {path.parent}")
     return list(dict.fromkeys(paths))
 
@@ -133,10 +132,6 @@ def _nearby(path: Path) -> str:
     if near:
         return f"; did you mean {' or '.join(str(parent / n) for n in near)}?"
     return f"; there are: {', '.join(names[:10])}" if names else f": {parent} has no folders"
-
-
-def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("status.json", "result.json"))
 
 
 def _read_folders(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -179,29 +174,20 @@ def home(study: Study) -> Path:
 def _folders(root: Path) -> list[str]:
     """The sub-folders to read, sorted. Raises UserError for a folder of studies."""
     try:
-        with os.scandir(root) as entries:
-            names = sorted(
-                e.name for e in entries if e.is_dir() and e.name[0] not in "._" and e.name not in OWN_FOLDERS
-            )
+        runs, others = folders_in(root)
     except OSError as error:
         raise UserError(f"study folder {root}: {error.strerror}") from None
-    paths = [os.path.join(root, name) for name in names]
-    if paths and not any(_has_any(p) for p in paths):
-        inner = [p for p in paths if holds_runs(p)]
+    if not runs:
+        inner = [name for name in others if holds_runs(os.path.join(root, name))]
         if inner:
-            raise UserError(f"{root} is a folder of studies, not a study: give one, such as {inner[0]}")
-    return paths
-
-
-def _has_any(path: str) -> bool:
-    return any(os.path.isfile(os.path.join(path, n)) for n in ("status.json", "result.json", "config.yaml"))
+            raise UserError(f"{root} is a folder of studies, not a study: give one, such as {root / inner[0]}")
+    return [os.path.join(root, name) for name in sorted([*runs, *others])]
 
 
 def holds_runs(path: str) -> bool:
     """True for a study: a folder of run folders, or a packed one."""
     try:
-        with os.scandir(path) as entries:
-            return any(e.name == RESULTS or (e.is_dir() and _has_any(e.path)) for e in entries)
+        return os.path.exists(os.path.join(path, RESULTS)) or bool(folders_in(path)[0])
     except OSError:
         return False
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.read.packed import find
 from ladder.errors import UserError, one_line, unknown
+from ladder.runs.folder import folders_in
 
 # Peak of dense bf16 (fp16 on V100) matrix products, FLOP/s, from the makers' data sheets.
 PEAKS = {"h200": 989e12, "h100": 989e12, "a100": 312e12, "l4": 121e12, "rtx4090": 165e12, "v100": 125e12}
@@ -126,10 +127,10 @@ def from_study(folder: Path) -> list[Speed]:
         raise UserError(f"no study folder {folder}")
     found: dict[tuple[str, float, int, str, str], list[float]] = {}
     packed = find(folder)
-    sources: list[Any] = packed.rows()[0] if packed is not None else sorted(folder.glob("*/result.json"))
+    sources: list[Any] = packed.rows()[0] if packed is not None else folders_in(folder)[0]
     for read in sources:
         try:
-            r = read if isinstance(read, dict) else json.loads(read.read_text())
+            r = read if isinstance(read, dict) else json.loads((folder / read / "result.json").read_text())
             key = (str(r["rung"]), float(r["macs"]), int(r["image_size"]), str(r["precision"]), str(r["device"]))
             found.setdefault(key, []).append(float(r["images_per_s"]))
         except (OSError, ValueError, KeyError, TypeError):

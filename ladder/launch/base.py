@@ -48,6 +48,7 @@ class StudyLauncher(Launcher):
         runs = [self.composer.run(overrides) for overrides in job_overrides]
         unique = {run.dir.path: run for run in runs}  # two ways to name one rung are one run
         for run in unique.values():
+            run.adopt()
             run.dir.check_format()
         outcomes = self._launch(list(unique.values()))
         OUTCOMES.extend(outcomes.values())

@@ -1,4 +1,4 @@
-"""Owns the run folder: its name, its lock, and files that are either the old one or the new one, never half of one."""
+"""Owns the run folder: its name, what counts as one, its lock, and files that are the old one or the new, never half."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,56 @@ METRICS = (
     "seconds",
 )
 HEARTBEAT_LIMIT = 120.0  # seconds without a heartbeat after which a run on another host counts as dead
+OWN_FOLDERS = frozenset({"figures", "report", "wandb"})  # of a study: what analysis and W&B write there
+_FILES = ("status.json", "result.json", "config.yaml")  # each of which is in run folders only
+_LABEL = re.compile(r"-s\d+-[0-9a-f]{8}$")
+_LONGEST = 200  # bytes of a name in a label; file systems take 255
+
+
+def label(name: str, seed: int, config_hash: str) -> str:
+    """The name of a run's folder: its rung's name in characters that all shells and file systems take, seed, hash.
+
+    It begins with a letter or digit: names that begin with `.` or `_` are hidden, with `-` read as options.
+
+    >>> label("gelu", 0, "1234abcd"), label(".k5 (ln)", 1, "1234abcd")
+    ('gelu-s0-1234abcd', 'k5__ln_-s1-1234abcd')
+    """
+    plain = re.sub(r"[^\w.+-]", "_", name).lstrip("._+-")
+    short = plain[:80].encode()[:_LONGEST].decode(errors="ignore")
+    return f"{short or 'step'}-s{seed}-{config_hash}"
+
+
+def former_label(name: str, seed: int, config_hash: str) -> str:
+    """What `label` was before it left out what hides a folder."""
+    plain = re.sub(r"[^\w.+-]", "_", name)
+    return f"{plain[:80]}-s{seed}-{config_hash}"
+
+
+def is_run(folder: str | os.PathLike[str]) -> bool:
+    """True for the folder of a run: it is called like one, or holds a file of one, whatever it is called."""
+    path = os.fspath(folder)
+    if _LABEL.search(os.path.basename(path)):
+        return True
+    return any(os.path.isfile(os.path.join(path, name)) for name in _FILES)
+
+
+def folders_in(study: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """The names of the run folders in a study, and those of its other folders; both sorted.
+
+    Left out are folders that belong to a study beside its runs: hidden ones, those of analysis, and W&B's. Raises
+    OSError.
+    """
+    runs: list[str] = []
+    others: list[str] = []
+    for name in sorted(os.listdir(study)):
+        path = os.path.join(study, name)
+        if name in OWN_FOLDERS or not os.path.isdir(path):
+            continue
+        if is_run(path):
+            runs.append(name)
+        elif name[0] not in "._":
+            others.append(name)
+    return runs, others
 
 
 def stable_hash(what: Mapping[str, Any]) -> str:
@@ -95,6 +146,13 @@ class RunDir:
                 f"can't write the run folder {self.path}: {error.strerror}; set runs_dir to a writable folder"
             ) from None
         self.check_format()
+
+    def adopt(self, former: str) -> None:
+        """Rename the folder of this run that is called `former`, unless somebody trains in it."""
+        old = self.path.with_name(former)
+        if old != self.path and old.is_dir() and not self.path.exists() and not RunDir(old).is_busy:
+            with contextlib.suppress(OSError):  # not ours to rename: trained anew
+                old.rename(self.path)
 
     def check_format(self) -> None:
         """Raise UserError for a folder that another version of the format wrote."""

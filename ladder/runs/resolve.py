@@ -21,7 +21,7 @@ from ladder.runs.config import (
 )
 from ladder.errors import UserError, unknown
 from ladder.training.recipe import Recipe
-from ladder.runs.folder import RunDir, stable_hash
+from ladder.runs.folder import RunDir, former_label, label, stable_hash
 from ladder.networks.rungs import Ladder, Rung
 from ladder.networks.spec import Spec, TimmSpec, spec_class
 
@@ -50,13 +50,16 @@ class Run:
     @property
     def label(self) -> str:
         """Rung, seed and hash: the folder's name."""
-        name = re.sub(r"[^\w.+-]", "_", self.rung.name)
-        return f"{name[:80]}-s{self.seed}-{self.config_hash}"
+        return label(self.rung.name, self.seed, self.config_hash)
 
     @property
     def dir(self) -> RunDir:
         """The folder `runs_dir/study/label`."""
         return RunDir(Path(self.runs_dir) / self.study / self.label)
+
+    def adopt(self) -> None:
+        """Take over the folder that an earlier version made for this run under another name."""
+        self.dir.adopt(former_label(self.rung.name, self.seed, self.config_hash))
 
     def with_seed(self, seed: int) -> Run:
         """The same run under another seed. Raises UserError for a negative one."""

@@ -36,6 +36,7 @@ FREE, DONE, REFUSED = range(3)  # how rank 0 finds the folder
 
 def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
     """Train `run` in its folder, from its checkpoint if there is one. See `ladder.runs.execute.execute`."""
+    run.adopt()
     folder = run.dir
     folder.check_format()
     if folder.is_done:

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 import analysis
+from analysis import status
 from analysis.read.load import DTYPES
+from analysis.read.speeds import from_study
 from ladder.errors import UserError
 from ladder.runs.folder import METRICS
 
@@ -106,6 +108,15 @@ def test_hidden_folders_and_what_analysis_writes_are_no_runs(make_study: Make) -
     lines: list[str] = []
     assert len(analysis.load(study.root, on_skip=lines.append)) == 1
     assert lines == []
+
+
+def test_runs_are_read_whatever_their_folders_are_called(make_study: Make) -> None:
+    study = make_study()
+    for rung, name in {"resnet": "_gelu-s0-0123abcd", "gelu": ".k5-s0-0123abcd", "kernel_7": ".renamed"}.items():
+        study.run(rung, 0, 90.0).rename(study.root / name)
+    assert set(analysis.load(study.root)["rung"]) == {"resnet", "gelu", "kernel_7"}
+    assert status.counts(status.read(study.root)) == {"done": 3}
+    assert {speed.name for speed in from_study(study.root)} == {"resnet", "gelu", "kernel_7"}
 
 
 def test_several_studies_are_one_frame(make_study: Make) -> None:

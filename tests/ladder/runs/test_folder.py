@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiny import run_of, train
+
 from ladder.errors import UserError
 from ladder.paths import write_atomic
 from ladder.runs import folder as rundir
@@ -29,6 +31,39 @@ def test_hash_depends_on_content_not_on_order(what: dict[str, object]) -> None:
     backwards = dict(reversed(list(what.items())))
     assert stable_hash(what) == stable_hash(backwards)
     assert stable_hash({**what, "one more key": 1}) != stable_hash(what)
+
+
+NAMES = st.text(min_size=1) | st.sampled_from(["_gelu", ".k5", "(ln)", "..", "-x", "+1", "a" * 300, "é" * 300, "/"])
+
+
+@given(NAMES, st.integers(0, 2**32 - 1))
+def test_any_name_of_a_step_makes_a_folder_that_everything_sees(name: str, seed: int) -> None:
+    called = rundir.label(name, seed, "0123abcd")
+    assert called[0].isalnum() and "/" not in called and len(os.fsencode(called)) <= 255
+    assert rundir.is_run(called)
+
+
+def test_a_folder_is_a_run_by_its_name_or_by_what_it_holds(tmp_path: Path) -> None:
+    for name in ("gelu-s0-0123abcd", "_gelu-s0-0123abcd", ".k5-s12-0123abcd", "notes", ".slurm", "_old", "figures"):
+        (tmp_path / name).mkdir()
+    for name, file in {"renamed": "result.json", ".hidden": "status.json", "begun": "config.yaml"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    (tmp_path / "file-s0-0123abcd").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    runs, others = rundir.folders_in(tmp_path)
+    named = [".hidden", ".k5-s12-0123abcd", "_gelu-s0-0123abcd", "begun", "gelu-s0-0123abcd", "renamed"]
+    assert (runs, others) == (named, ["notes"])
+
+
+def test_a_run_takes_over_the_folder_that_had_a_hidden_name(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "ladder.steps.3.name=_gelu", "rung=4")
+    assert run.label.startswith("gelu-s0-")
+    old = run.dir.path.with_name("_" + run.label)
+    old.mkdir(parents=True)
+    (old / "result.json").write_text('{"format": 1}')
+    assert train(run).state == "skipped"
+    assert [path.name for path in old.parent.iterdir()] == [run.label]
 
 
 def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
