@@ -22,7 +22,7 @@ from ladder.networks.rungs import Ladder, load_ladder
 from ladder.networks.spec import Spec
 from ladder.paths import conf_dir
 
-# ladder.networks.build is imported where it is used: importing it first would import timm, then this module, then itself.
+# ladder.networks.build is imported where it is used: first, it would import timm, then this module, then itself.
 
 __all__ = ["build_model", "load_timm_state"]  # timm adds the names of the models
 
