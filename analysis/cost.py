@@ -17,7 +17,7 @@ from ladder.networks.rungs import Ladder, load_ladder
 EPILOG = """examples:
   python -m analysis.cost convnext_t
   python -m analysis.cost convnext_t convnext_b --format csv
-  python -m analysis.cost convnext_32 --num-classes 10
+  python -m analysis.cost convnext_mini --num-classes 10
 
 MACs are multiply-accumulates of convolution and linear layers for one image: what the papers call FLOPs.
 Side rungs (variants that were not adopted) stand under the rung that they hang off.

@@ -30,7 +30,7 @@ EPILOG = f"""examples:
   python -m analysis.plan experiment=cifar10 --measure          measures the rungs on this machine first (a minute)
   python -m analysis.plan experiment=paper_t --bench h100.json --gpus 64
   python -m analysis.plan experiment=paper_t --gpu h100 --gpus 64      from the data sheet: a guess, and says so
-  python -m analysis.plan ladder=convnext_32 'rung=range(13)' seed=0,1,2 data=cifar10 --study runs/cifar10
+  python -m analysis.plan ladder=convnext_mini 'rung=range(13)' seed=0,1,2 data=cifar10 --study runs/cifar10
 
 The overrides are those of `python -m ladder.train`. A bench file comes from
   python -m ladder.bench ladder=convnext_t precision=bf16 batch_size=256 format=json out=h100.json

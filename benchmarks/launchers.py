@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = (
-    "ladder=convnext_32",
+    "ladder=convnext_mini",
     "data=digits",
     "data.image_size=16",
     "spec.depths=[1,1,1,1]",

@@ -113,7 +113,7 @@ def training_step(device: torch.device, stem_stride: int | None) -> Callable[[to
     """One optimiser step of the small ladder's top rung, in the layout that the engine trains in by default."""
     torch.manual_seed(0)
     spec = {"stem_stride": stem_stride} if stem_stride else {}
-    model = ladder.build_model("convnext_32", num_classes=10, **spec).train()
+    model = ladder.build_model("convnext_mini", num_classes=10, **spec).train()
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 

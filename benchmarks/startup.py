@@ -38,7 +38,7 @@ optimizer = torch.optim.AdamW(model.parameters())
 model(torch.randn(64, 1, 32, 32)).sum().backward()
 optimizer.step()
 """
-RUN = ["ladder=convnext_32", "rung=resnet", "data=digits", "data.image_size=16", "device=cpu", "engine.threads=1"]
+RUN = ["ladder=convnext_mini", "rung=resnet", "data=digits", "data.image_size=16", "device=cpu", "engine.threads=1"]
 
 
 def seconds(side: str) -> float:

@@ -12,6 +12,7 @@ from ladder.errors import UserError
 
 if TYPE_CHECKING:
     from ladder.networks.rungs import Ladder
+    from ladder.networks.spec import Spec
 
 OWN = "the rung's own"  # the value of a spec key that a run did not override
 
@@ -33,22 +34,22 @@ def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
     A `drop_path` is given where it is not the recipe's, which sets it for all rungs.
     """
     config = read_config(path) or {}
-    spec = config.get("spec")
-    own = _own_spec(config, ladder)
-    if own is None or not isinstance(spec, dict):
+    spec, network = config.get("spec"), _own_spec(config, ladder)
+    if network is None or not isinstance(spec, dict):
         return {}
+    own, spec = network.to_dict(), {**network.unrecorded(), **spec}
     if "drop_path" in own:
         own["drop_path"] = (config.get("recipe") or {}).get("drop_path", own["drop_path"])
     return {key: spec[key] for key, value in own.items() if key in spec and spec[key] != value}
 
 
-def _own_spec(config: dict[str, Any], ladder: Ladder | None) -> dict[str, Any] | None:
+def _own_spec(config: dict[str, Any], ladder: Ladder | None) -> Spec | None:
     if ladder is None:
         return None
     try:
         if config.get("steps") is not None or config.get("without") is not None:
-            return ladder.subset(config.get("steps"), config.get("without")).spec.to_dict()
-        return ladder.rung(config.get("rung")).spec.to_dict()
+            return ladder.subset(config.get("steps"), config.get("without")).spec
+        return ladder.rung(config.get("rung")).spec
     except UserError:
         return None
 

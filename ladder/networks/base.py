@@ -10,7 +10,7 @@ from timm.layers import ClassifierHead, LayerNorm2d, NormMlpClassifierHead
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from ladder.networks.layers import check_pool, init_weights
+from ladder.networks.layers import STD, check_pool, init_weights
 
 
 class Net(nn.Module):
@@ -74,14 +74,18 @@ class Net(nn.Module):
             head = partial(NormMlpClassifierHead, norm_layer=layer)
         self.head = head(width, self.num_classes, pool_type=global_pool, drop_rate=self.drop_rate)
         self._count_head()
-        for module in self.modules():
+        for name, module in self.named_modules():
             if module is not self.head.fc:
-                init_weights(module, self._init)
+                init_weights(module, self._init, self._start_std(name, module))
         self._init_classifier()
 
     def _init_classifier(self) -> None:
         if self._init == "trunc_normal":  # else torch's own
-            init_weights(self.head.fc, self._init)
+            init_weights(self.head.fc, self._init, self._start_std("head.fc", self.head.fc))
+
+    def _start_std(self, name: str, module: nn.Module) -> float:
+        """The standard deviation of a layer's start weights, where they are truncated normal."""
+        return STD
 
     def _count_head(self) -> None:
         self.head_hidden_size = self.num_features * self.head.global_pool.feat_mult()  # features before the classifier

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ladder.errors import UserError
 
+STD = 0.02  # of start weights: Table 5 of arXiv:2201.03545v2, for networks from 64 channels on
 POOLS = ("avg", "max", "avgmax", "catavgmax", "")
 
 
@@ -51,17 +52,17 @@ def check_pool(global_pool: str, head_norm: bool) -> None:
         raise UserError(f"global_pool={global_pool!r}: allowed are {', '.join(repr(p) for p in allowed)}")
 
 
-def init_weights(module: nn.Module, how: str) -> None:
+def init_weights(module: nn.Module, how: str, std: float = STD) -> None:
     """Set start weights in place; norms keep 1 and 0.
 
-    trunc_normal: std 0.02 for convolutions and linear layers, biases 0 (ConvNeXt).
+    trunc_normal: of this std for convolutions and linear layers, biases 0 (ConvNeXt).
     kaiming: normal, fan-out, gain of ReLU, biases 0; a classifier keeps torch's own (torchvision's ResNet).
     torch: what torch drew when the module was made (ConvMixer).
     """
     if how == "torch" or not isinstance(module, nn.Conv2d | nn.Linear):
         return
     if how == "trunc_normal":
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=std)
     else:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if module.bias is not None:

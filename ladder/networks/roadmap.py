@@ -8,6 +8,7 @@ Module names, shortest first, are also the keys of a state dict:
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ladder.networks.base import Net
-from ladder.networks.layers import checkpoint_blocks, drop_path_rates, make_act, make_norm, named
+from ladder.networks.layers import STD, checkpoint_blocks, drop_path_rates, make_act, make_norm, named
 from ladder.networks.spec import NetSpec
 
 
@@ -152,6 +153,22 @@ class RoadmapNet(Net):
             width = _inner_outer(spec, i)[1]
             self.feature_info.append({"num_chs": width, "reduction": reductions[i], "module": f"stages.{i}"})
         return width
+
+    def _start_std(self, name: str, module: nn.Module) -> float:
+        """0.02 x sqrt(fan-in where 0.02 was chosen / own fan-in), so that a layer passes on as large a signal as there.
+
+        0.02 was chosen for the paper's widths and its stems of stride 4. A depthwise convolution has the fan-in of its
+        kernel at any width.
+        """
+        base, spec = self.spec.init_base_width, self.spec
+        if base is None or not isinstance(module, nn.Conv2d | nn.Linear):
+            return STD
+        ratio: float = base / spec.widths[0]
+        if isinstance(module, nn.Conv2d) and name == "stem.conv":
+            ratio = (4 if spec.stem == "patchify" else 7) ** 2 / math.prod(module.kernel_size)
+        elif isinstance(module, nn.Conv2d) and module.groups > 1:
+            ratio = 1.0
+        return STD * math.sqrt(ratio)
 
     @staticmethod
     def reductions(spec: NetSpec) -> tuple[int, ...]:

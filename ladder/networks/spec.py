@@ -74,6 +74,11 @@ def check_timm_model(name: object) -> None:
     raise UserError(f"unknown timm model {str(name)!r}; {hint}allowed: the names of timm.list_models()")
 
 
+def later(default: Any) -> Any:
+    """A field that came after runs were made: at its default no run records it, so that their names stay."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class Spec:
     """What every kind of spec can do; subclasses add the fields."""
@@ -111,6 +116,16 @@ class Spec:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in ((n, getattr(self, n)) for n in self.field_names())
         }
+
+    def recorded(self) -> dict[str, Any]:
+        """`to_dict` as a run's config and its name hold it: without what `unrecorded` says."""
+        values, absent = self.to_dict(), self.unrecorded()
+        return {name: value for name, value in values.items() if name not in absent or value != absent[name]}
+
+    @classmethod
+    def unrecorded(cls) -> dict[str, Any]:
+        """The `later` fields and their defaults: what a record that lacks them means."""
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.metadata.get("later")}
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,8 @@ class NetSpec(Spec):
     layer_scale: float | None = None  # start value of the per-channel scale of the residual branch; null: off
     drop_path: float = 0.0  # stochastic depth of the last block; grows linearly from 0 at the first
     init: str = "trunc_normal"  # trunc_normal: std 0.02 | kaiming: fan-out, as torchvision's ResNet
+    # of trunc_normal: the first width for which 0.02 was chosen; other widths keep its signal. null: 0.02 at any width
+    init_base_width: int | None = later(None)
 
     def __post_init__(self) -> None:
         check_stages("depths", self.depths)
@@ -178,6 +195,8 @@ class NetSpec(Spec):
         check_layer_scale(self.layer_scale)
         check_rate("drop_path", self.drop_path)
         _check_choice("init", self.init, ("trunc_normal", "kaiming"))
+        if self.init_base_width is not None:
+            check_number("init_base_width", self.init_base_width, "null (std 0.02 at any width) or ")
 
     @property
     def reduction(self) -> int:

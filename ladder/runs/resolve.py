@@ -112,7 +112,7 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
     }
     if cfg.weights is not None:
         same["weights"] = _digest(cfg.weights)
-    what = {**same, "ladder": ladder.name, "rung": rung.name, "spec": spec.to_dict(), "seed": cfg.seed}
+    what = {**same, "ladder": ladder.name, "rung": rung.name, "spec": spec.recorded(), "seed": cfg.seed}
     what["recipe"] = {k: v for k, v in asdict(recipe).items() if k != "source"}
     config = {
         "ladder": ladder.name,
@@ -120,7 +120,7 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
         "steps": _plain(cfg.steps),
         "without": _plain(cfg.without),
         "reference": rung.name if rung.is_reference else None,
-        "spec": spec.to_dict(),
+        "spec": spec.recorded(),
         "weights": cfg.weights,
         "recipe": asdict(recipe),
         "data": asdict(data),

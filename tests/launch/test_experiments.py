@@ -10,13 +10,13 @@ from ladder.paths import conf_dir
 
 # study: runs, ladder, data, seeds
 STUDIES = {
-    "demo": (39, "convnext_32", "digits", 3),
-    "cifar10": (48, "convnext_32", "cifar10", 3),
-    "cifar10_full": (48, "convnext_32", "cifar10", 3),
+    "demo": (39, "convnext_mini", "digits", 3),
+    "cifar10": (48, "convnext_mini", "cifar10", 3),
+    "cifar10_full": (48, "convnext_mini", "cifar10", 3),
     "convmixer_kernel": (18, "convmixer_32", "cifar10", 3),
     "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
     "convmixer_cifar10": (48, "convmixer_cifar10", "cifar10", 3),
-    "fashion_mnist": (39, "convnext_32", "fashion_mnist", 3),
+    "fashion_mnist": (39, "convnext_mini", "fashion_mnist", 3),
     "paper_t": (39, "convnext_t", "imagenet", 3),
     "paper_b": (13, "convnext_b", "imagenet", 1),
     "paper_kernel": (15, "convnext_t", "imagenet", 3),

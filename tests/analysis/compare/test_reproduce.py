@@ -19,6 +19,7 @@ from ladder.runs.hydra import register_schema
 from ladder.runs.resolve import Run, resolve
 
 Make = Callable[..., Any]
+PUBLISHED = conf_dir().parent / "runs" / "published"
 
 
 @pytest.fixture
@@ -52,6 +53,8 @@ def written(study: Any, run: Run) -> Path:
         ["ladder=convnext_32", "rung=gelu", "spec.kernel_size=9", "spec.layer_scale=0.1", "engine.precision=bf16"],
         ["ladder=convnext_32", "steps=[depthwise_conv,gelu]", "recipe.drop_path=0.1", "device=cpu"],
         ["ladder=convnext_32", "without=[layer_norm]", "recipe.randaugment=rand-m9-mstd0.5-inc1", "recipe.clip_grad=1"],
+        ["ladder=convnext_mini", "rung=gelu", "spec.init_base_width=null"],
+        ["ladder=convnext_32", "rung=gelu", "spec.init_base_width=64"],
         ["ladder=convnext_32", "rung=kernel_9", "data=imagefolder", "data.root=/data/flowers", "data.holdout=0.1"],
     ],
 )
@@ -66,6 +69,13 @@ def test_the_command_makes_the_same_run(make_study: Make, composed: Any, overrid
     assert again.config_hash == run.config_hash and again.group_hash == run.group_hash
     assert again.label == run.label and again.study == "mine"
     assert dict(again.config["engine"]) == dict(run.config["engine"])
+
+
+@pytest.mark.parametrize("study", sorted(path.name for path in PUBLISHED.iterdir()))
+def test_published_runs_keep_their_names(composed: Any, study: str) -> None:
+    run = analysis.load(PUBLISHED / study).tail(1)
+    (command,) = commands(run)
+    assert composed(shlex.split(command)[3:]).label == run["run"].item()
 
 
 def test_weights_to_start_from_are_named(make_study: Make, composed: Any, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def narrow(ladder: Ladder) -> Ladder:
     return replace(ladder, base=quarter(ladder.base), steps=tuple(map(quarter, ladder.steps)))
 
 
-LADDER = load_ladder("convnext_32")
+LADDER = load_ladder("convnext_mini")
 STEPS = [step.name for step in LADDER.steps]
 NARROW = narrow(LADDER)
 
@@ -262,6 +262,35 @@ def test_start_weights_are_truncated_normal() -> None:
             assert (module.weight == 1).all() and not module.bias.any(), name
         elif isinstance(module, Block):
             assert module.gamma is not None and (module.gamma == 1e-6).all(), name
+
+
+@pytest.mark.parametrize("rung", ["resnet50", "increase_width", "separate_downsampling"])
+def test_at_the_papers_widths_scaled_start_weights_are_the_papers(rung: str) -> None:
+    width = load_ladder("convnext_t").rung(rung).spec.to_dict()["widths"][0]
+    states = []
+    for base in (None, width):
+        torch.manual_seed(0)
+        shallow = build_model("convnext_t", rung, num_classes=10, depths=(1, 1, 1, 1), init_base_width=base)
+        states.append(shallow.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_start_weights_keep_the_signal_of_the_width_that_they_were_chosen_for() -> None:
+    net = build_net(NetSpec(widths=(16, 32, 64, 128), depths=(1, 1, 1, 1), conv="depthwise", init_base_width=64))
+    wanted = {"stages.0.blocks.0.conv1": 0.04, "stages.3.blocks.0.conv3": 0.04, "head.fc": 0.04}
+    for name, std in wanted.items():
+        assert net.get_submodule(name).weight.std().item() == pytest.approx(std, rel=0.1), name  # type: ignore[union-attr]
+    depthwise = torch.cat([net.get_submodule(f"stages.{i}.blocks.0.conv2").weight.flatten() for i in range(4)])  # type: ignore[union-attr]
+    assert depthwise.std().item() == pytest.approx(0.02, rel=0.1)  # its fan-in is that of the kernel, at any width
+
+
+@pytest.mark.parametrize(
+    ("stem", "stride", "std"), [("patchify", 2, 0.04), ("resnet", 2, 0.14 / 3), ("resnet", 4, 0.02)]
+)
+def test_start_weights_of_a_stem_make_up_for_its_smaller_kernel(stem: str, stride: int, std: float) -> None:
+    spec = NetSpec(depths=(1,), widths=(256,), stem=stem, stem_stride=stride, init_base_width=64)
+    weight = build_net(spec).get_submodule("stem.conv").weight
+    assert weight.std().item() == pytest.approx(std, rel=0.05)  # type: ignore[union-attr]
 
 
 def test_start_weights_are_kaiming_normal_where_asked() -> None:

@@ -28,7 +28,7 @@ STEPS = [
     "layer_norm",
     "separate_downsampling",
 ]
-ROADMAPS = {"convnext_t": "resnet50", "convnext_b": "resnet200", "convnext_32": "resnet"}
+ROADMAPS = {"convnext_t": "resnet50", "convnext_b": "resnet200", "convnext_mini": "resnet", "convnext_32": "resnet"}
 
 # arXiv:2201.03545v2, Tables 10 (T: top-1, std, GFLOPs) and 11 (B: top-1, GFLOPs).
 TABLE_10 = {
@@ -107,8 +107,25 @@ def test_each_step_changes_the_spec_of_the_rung_before(name: str) -> None:
         assert changed == set(step.change), after.name  # no step says what was so already
 
 
-def test_both_stems_of_the_small_ladder_have_the_same_stride() -> None:
-    assert {r.spec.reduction for r in load_ladder("convnext_32").rungs} == {16}
+@pytest.mark.parametrize("name", ["convnext_mini", "convnext_32"])
+def test_both_stems_of_a_small_ladder_have_the_same_stride(name: str) -> None:
+    assert {r.spec.reduction for r in load_ladder(name).rungs} == {16}
+
+
+def test_the_small_ladder_is_the_papers_at_a_quarter_of_its_widths() -> None:
+    small, paper = load_ladder("convnext_mini"), load_ladder("convnext_t")
+    for ours, theirs in zip(small.rungs, paper.rungs, strict=True):
+        assert isinstance(ours.spec, NetSpec) and isinstance(theirs.spec, NetSpec)
+        assert tuple(4 * width for width in ours.spec.widths) == theirs.spec.widths
+        assert ours.spec.init_base_width == theirs.spec.widths[0]
+        scaled = ("depths", "widths", "stem_stride", "layer_scale", "init_base_width")
+        assert ours.spec.replace(**{k: getattr(theirs.spec, k) for k in scaled}) == theirs.spec, ours.name
+
+
+def test_the_first_small_ladder_is_the_same_walk_from_other_start_weights() -> None:
+    old, new = load_ladder("convnext_32"), load_ladder("convnext_mini")
+    for before, after in zip((*old.rungs, *old.side_rungs), (*new.rungs, *new.side_rungs), strict=True):
+        assert after.spec.replace(init_base_width=None) == before.spec
 
 
 @pytest.mark.parametrize("name", list_ladders())

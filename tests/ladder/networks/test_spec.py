@@ -89,6 +89,9 @@ BAD: list[tuple[str, object]] = [
     ("drop_path", float("nan")),
     ("drop_path", "0.1"),
     ("init", "xavier"),
+    ("init_base_width", 0),
+    ("init_base_width", 96.0),
+    ("init_base_width", [96]),
 ]
 
 
