@@ -54,7 +54,7 @@ class Change:
     @property
     def within_noise(self) -> bool | None:
         """Whether the interval holds 0, so that the seeds alone may have made the change; None if unknown."""
-        return None if math.isnan(self.half) else abs(self.delta) <= self.half
+        return None if math.isnan(self.half) else abs(self.delta) <= self.half + 1e-9
 
 
 def change(before: Mapping[int, float], after: Mapping[int, float]) -> Change | None:
