@@ -15,24 +15,27 @@ import os
 import sys
 from typing import Any
 
-from ladder.errors import UserError, one_line, run_cli
+from ladder.errors import UserError, one_line, run_cli, tell
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
 from ladder.runs.execute import execute, prepare
-from ladder.runs.hydra import explain, keys_of, register_schema
+from ladder.runs.hydra import explained, keys_of, register_schema
 from ladder.runs.outcome import OUTCOMES, Outcome
+
+_full_error = False  # whether the user wants tracebacks
 
 
 def task(cfg: Any) -> Outcome:
-    """Hydra's task function: prepare and execute one config. A mistake is an outcome: Hydra would add its lines."""
+    """Hydra's task function: prepare and execute one config. All trouble is an outcome: Hydra would add its lines."""
     try:
-        _check_launcher()
-        run = prepare(cfg)
-        _tell_unheeded(run)
+        with explained(sys.argv[1:]):
+            _check_launcher()
+            run = prepare(cfg)
+            _tell_unheeded(run)
         outcome = execute(run)
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        outcome = Outcome("refused", "", one_line(error))
+    except Exception as error:
+        refused = tell(error, _full_error) == 2
+        outcome = Outcome("refused" if refused else "failed", "", one_line(error))
     OUTCOMES.append(outcome)
     return outcome
 
@@ -70,21 +73,23 @@ def main() -> int:
         print(_help())
         return 0
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     register_schema()
     if sys.version_info >= (3, 14):  # its argparse refuses the lazy help text of Hydra 1.3
         argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
     # Hydra would print its own errors, on many lines; told that the user wants tracebacks, it hands them over
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    global _full_error
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    _full_error = before == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
-            raise
-        raise explain(error) from error
+        with explained(sys.argv[1:]):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
     return max((o.exit_code for o in OUTCOMES), key=lambda code: (code == 1, code == 2, code), default=0)
 
 

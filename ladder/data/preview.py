@@ -63,20 +63,16 @@ def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
     """Data, recipe and seed of the run that `overrides` describe."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     from ladder.paths import conf_dir
-    from ladder.runs.hydra import explain, register_schema
+    from ladder.runs.hydra import explained, register_schema
 
     register_schema()
-    try:
+    with explained(overrides):
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = hydra_compose("train", list(overrides))
         data, recipe = OmegaConf.to_object(cfg.data), OmegaConf.to_object(cfg.recipe)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error) from error
     assert isinstance(data, DataConfig)
     assert isinstance(recipe, Recipe)
     recipe.check()

@@ -121,25 +121,18 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
     """
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from ladder.paths import conf_dir
-    from ladder.runs.hydra import explain, register_schema
+    from ladder.runs.hydra import explained, register_schema
 
     register_schema()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
-            master = hydra.compose_config(
-                "train", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False
-            )
-            loader: Any = hydra.config_loader
-            composer = Composer(loader, master)
-            arguments = OmegaConf.to_container(master.hydra.overrides.task)
-            assert isinstance(arguments, list)
-            jobs = [job for batch in grid(loader, master.hydra.sweeper.params or {}, arguments) for job in batch]
-            return list({run.dir.path: run for run in map(composer.run, jobs)}.values())
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error) from error
+    with explained(overrides), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        master = hydra.compose_config("train", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        loader: Any = hydra.config_loader
+        composer = Composer(loader, master)
+        arguments = OmegaConf.to_container(master.hydra.overrides.task)
+        assert isinstance(arguments, list)
+        jobs = [job for batch in grid(loader, master.hydra.sweeper.params or {}, arguments) for job in batch]
+        return list({run.dir.path: run for run in map(composer.run, jobs)}.values())

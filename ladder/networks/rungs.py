@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ladder.errors import UserError, unknown
 from ladder.networks.spec import SPECS, Spec, TimmSpec, spec_class
 from ladder.paths import conf_dir
+from ladder.yaml_files import read_yaml
 
 _KEYS = (
     *("name", "title", "network", "source", "paper_data", "image_size", "kind"),
@@ -253,11 +252,9 @@ def load_ladder(name: str | Path) -> Ladder:
         if str(name) not in list_ladders():
             raise unknown("ladder", name, list_ladders())
     try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"ladder file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"ladder file {path}: not YAML: {error}") from None
+        values = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"ladder file {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"ladder file {path}: must hold a mapping with name, network, base, steps")
     return Ladder.from_mapping({"name": path.stem, **values})

@@ -1,63 +1,294 @@
-"""Owns what Hydra is told of our config, and how its errors read: one line, the allowed names in it."""
+"""Owns what Hydra is told of our config, and how its errors read: one line that names the cause and what is allowed."""
 
 from __future__ import annotations
 
+import difflib
 import re
+import shlex
 import sys
+import traceback
+import types
 import typing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ladder.errors import UserError, one_line, unknown
+from ladder.errors import OURS, UserError, one_line, unknown
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
+from ladder.yaml_files import read_yaml
+
+_THEIRS = ("hydra", "omegaconf", "antlr4", "yaml")  # what reads the user's config, and may refuse it with any error
 
 
 def register_schema() -> None:
-    """Tell Hydra the types of our keys."""
+    """Tell Hydra the types of our keys, and how to read files."""
+    from hydra._internal.core_plugins import file_config_source
+    from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.config_store import ConfigStore
+    from hydra.plugins.config_source import ConfigResult
+    from omegaconf import OmegaConf
+    from omegaconf._utils import get_yaml_loader
 
+    class FileConfigSource(file_config_source.FileConfigSource):  # of this name: Hydra takes it for its own
+        """Hydra's files, read by us: bounded, and a mistake told with its place."""
+
+        def load_config(self, config_path: str) -> ConfigResult:
+            path = Path(self.path, self._normalize_file_name(config_path))
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            values = read_yaml(shown, get_yaml_loader())
+            if values is not None and not isinstance(values, dict):
+                raise UserError(f"{shown}: must hold keys and values, not {type(values).__name__}")
+            with open(path, encoding="utf-8") as file:
+                header = self._get_header_dict(file.read(512))
+            config = OmegaConf.create(values or {})
+            return ConfigResult(config=config, path=f"file://{self.path}", provider=self.provider, header=header)
+
+    SourcesRegistry.instance().types["file"] = FileConfigSource
     ConfigStore.instance().store(name="schema", node=TrainConfig)
 
 
-def explain(error: Exception) -> UserError:
-    """Hydra's and OmegaConf's many-line errors as one line of ours, the allowed names in it."""
+@contextmanager
+def explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Within the block Hydra's refusals of a config made of `overrides` become a UserError; bugs of ours stay."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        told = explain(error, overrides)
+        if told is None:
+            raise
+        raise told from error
+
+
+def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError | None:
+    """What Hydra, OmegaConf or a plugin says on many lines, as one line of ours; None where it isn't theirs to say."""
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__) is not None:
-        if isinstance(cause, UserError):
-            return cause
         chain.append(cause)
-    text = "\n".join(str(e) for e in chain)
-    if missing := re.search(
-        r"(?:Could not find|Cannot find primary config|In '[^']*': Could not find) '([^']+)'", text
-    ):
-        group, _, name = missing[1].rpartition("/")
-        options = re.findall(r"^\t(?!provider=)(\S+)", text, re.M)  # the search path is listed alike
-        return unknown(group or "config", name, options)
-    if key := re.search(r"Key '([^']+)' (?:is )?not in", text):
-        full = re.search(r"full_key: (\S+)", text)
-        parent = full[1].rpartition(".")[0] if full else ""
-        allowed = _launcher_keys() if parent == "hydra.launcher" else keys_of(TrainConfig, parent)
-        return unknown(f"config key{f' of {parent}' if parent else ''}", key[1], allowed)
-    if group_error := re.search(r"Could not override '([^']+)'", text):
-        return unknown("config group", group_error[1], ["ladder", "recipe", "data", "experiment"])
-    if value := re.search(r"Value '([^']*)'.*?(?:could not be converted to|is not a valid) (\w+)", text, re.S):
-        full = re.search(r"full_key: (\S+)", text)
-        return UserError(f"{full[1] if full else 'config'}={value[1]}: must be of type {value[2]}")
-    return UserError(one_line(error))
+    for link in chain:
+        if isinstance(link, UserError):
+            return link
+    for link in chain:
+        if isinstance(link, MissingConfigException):
+            return _missing(str(link))
+        if isinstance(link, OverrideParseException):
+            return _unreadable(link.override, str(link))
+    for link in chain:
+        if isinstance(link, OmegaConfBaseException):
+            return _of_omegaconf(link)
+    if not isinstance(error, HydraException) and not _raised_by_hydra(error):
+        return None
+    for text in overrides:
+        if (odd := _odd_group(text)) is not None:
+            return odd
+    text = str(error)
+    if group := re.search(r"Could not override '([^']+)'", text):
+        return unknown("config group", group[1], groups())
+    if isinstance(error, HydraException | ValueError) and text:
+        return UserError(one_line(re.sub(r"\nSee https://\S+ for details|\n?full_key: \S+", "", text)))
+    if isinstance(error, RecursionError):
+        return UserError("the config is nested too deep")
+    culprits = f" of {' '.join(overrides)}" if overrides else ""
+    return UserError(one_line(f"Hydra can't make a config{culprits}: {type(error).__name__}: {error}"))
 
 
-def _launcher_keys() -> list[str]:
-    asked = [text.partition("=")[2] for text in sys.argv if text.startswith("hydra/launcher=")]
-    path = conf_dir() / "hydra" / "launcher" / f"{(asked or ['local'])[-1]}.yaml"
-    return [key for key in yaml.safe_load(path.read_text()) if key != "_target_"] if path.is_file() else []
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Whether Hydra refused, not code of ours that it called."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in OURS or package in _THEIRS:
+            return package in _THEIRS
+    return False
+
+
+# --- a config or a key that isn't there -------------------------------------------------------------------------------
+
+
+def groups() -> list[str]:
+    """The config groups of a run: the folders of conf/."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra")
+
+
+def _missing(text: str) -> UserError:
+    found = re.search(r"(?:Could not (?:find|load)|Cannot find primary config) '([^']+)'", text)
+    if not found:
+        return UserError(one_line(text.partition("Config search path")[0]))
+    group, _, name = found[1].rpartition("/")
+    options = re.findall(r"^\t(?!provider=)(\S+)", text, re.M)  # the search path is listed alike
+    return unknown(group or "config", name, options or _files(group))
+
+
+def _files(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _odd_group(override: str) -> UserError | None:
+    """What is wrong with an override of a config group that is no name of a file: recipe=null, data=1.5."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except (HydraException, ValueError, TypeError):
+        return None
+    group = parsed.key_or_group
+    if not group or not (conf_dir() / group).is_dir():
+        return None
+    if parsed.is_sweep_override() or parsed.is_delete():
+        return None
+    value = parsed.value()
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+        return None
+    return UserError(f"{override}: must be the name of a file; allowed: {', '.join(_files(group)) or 'none'}")
+
+
+def _unknown_key(dotted: str, key: object) -> UserError:
+    parent = dotted.rpartition(".")[0] if "." in dotted else ""
+    if parent in ("hydra.launcher", "hydra.sweeper"):
+        kind, allowed = _plugin_keys(parent.partition(".")[2])
+        what = f"setting of hydra/{parent.partition('.')[2]}={kind}"
+        return unknown(what, key, allowed) if allowed else UserError(f"hydra/{parent[6:]}={kind} has no settings")
+    allowed = keys_of(TrainConfig, parent)
+    name = str(key)
+    if not parent and not difflib.get_close_matches(name, allowed, n=1, cutoff=0.75):
+        deep = {full: full.rpartition(".")[2] for full in all_keys() if "." in full}
+        near = difflib.get_close_matches(name, [*deep.values()], n=3, cutoff=0.75)
+        same = [full for full, last in deep.items() if last == (near[0] if near else None)]
+        if same:
+            return UserError(f"unknown config key {name!r}; did you mean {' or '.join(same)}?")
+        allowed = [*allowed, *(g for g in groups() if g not in allowed)]
+    return unknown(f"config key{f' of {parent}' if parent else ''}", key, allowed)
+
+
+def _plugin_keys(kind: str) -> tuple[str, list[str]]:
+    """Which launcher or sweeper was asked for, and the settings that it has."""
+    from hydra.core.config_store import ConfigStore
+
+    default = {"launcher": "local", "sweeper": "study"}[kind]
+    asked = [text.partition("=")[2] for text in sys.argv if text.startswith(f"hydra/{kind}=")]
+    name = (asked or [default])[-1]
+    path = conf_dir() / "hydra" / kind / f"{name}.yaml"
+    if path.is_file():
+        values = read_yaml(path)
+    else:
+        stored = ConfigStore.instance().repo.get("hydra", {}).get(kind, {}).get(f"{name}.yaml")
+        values = getattr(stored, "node", None) or {}
+    return name, [str(key) for key in values if not str(key).startswith("_")]
 
 
 def keys_of(schema: type, dotted: str) -> list[str]:
+    """The keys below a dotted key of a schema; none where it has none."""
+    kind = _type_at(schema, dotted)
+    return list(kind.__dataclass_fields__) if hasattr(kind, "__dataclass_fields__") else []
+
+
+def all_keys() -> list[str]:
+    """Every key of a run's config, dotted."""
+    return [
+        full
+        for key in TrainConfig.__dataclass_fields__
+        for full in (key, *(f"{key}.{below}" for below in keys_of(TrainConfig, key)))
+    ]
+
+
+def _type_at(schema: type, dotted: str) -> Any:
     kind: Any = schema
     for part in filter(None, dotted.split(".")):
-        kind = typing.get_type_hints(kind).get(part)
         if not hasattr(kind, "__dataclass_fields__"):
-            return []
-    return list(kind.__dataclass_fields__)
+            return None
+        kind = typing.get_type_hints(kind).get(part)
+    return kind
+
+
+# --- a value that isn't of its key's type -----------------------------------------------------------------------------
+
+
+def _of_omegaconf(error: Any) -> UserError:
+    from omegaconf import errors
+
+    key = str(error.full_key or error.key or "")
+    says = one_line(str(error).partition("\n")[0])
+    if isinstance(error, errors.ConfigAttributeError | errors.ConfigKeyError):
+        return _unknown_key(key, error.key)
+    if "does not support deletion" in says:
+        return UserError(f"~{key}: a key can't be taken out of the config; give it another value")
+    if isinstance(error, errors.InterpolationResolutionError):
+        return UserError(f"{key}: {says}" if key else says)
+    kind, whole = _type_at(TrainConfig, key.partition("[")[0]), True
+    if key.endswith("]") and typing.get_args(kind):
+        kind, whole = typing.get_args(kind)[0], False  # of one place in a list
+    wanted = _in_words(kind)
+    if wanted is None:
+        return UserError(f"{key}: {says}" if key else says)
+    if error.value is None and "is not Optional" not in says:
+        return UserError(f"{key}: must be {wanted}")
+    value = _shown(error.value)
+    listed = whole and wanted.startswith("a list") and isinstance(error.value, str | int | float)
+    return UserError(f"{key}={value}: must be {wanted}{f': {key}=[{value}]' if listed else ''}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    text = one_line(str(value)) if str(value) else "''"
+    return text if len(text) <= 80 else f"{text[:70]}..."
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_MANY = {int: "whole numbers", float: "numbers", bool: "true and false", str: "names"}
+
+
+def _in_words(kind: Any) -> str | None:
+    """A type of the schema as a person calls it; None where it may be anything, or there is no such key."""
+    if kind is None or kind is Any:
+        return None
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        inner = [_in_words(k) for k in typing.get_args(kind) if k is not types.NoneType]
+        return f"{inner[0]}, or null" if inner and inner[0] else None
+    if typing.get_origin(kind) is list:
+        return f"a list of {_MANY[typing.get_args(kind)[0]]}"
+    if hasattr(kind, "__dataclass_fields__"):
+        return "keys and values"
+    return _WORDS.get(kind)
+
+
+# --- what Hydra's grammar can't read ----------------------------------------------------------------------------------
+
+
+def _unreadable(override: str, says: str) -> UserError:
+    """Why an override can't be read, and how to write it where its value was meant as text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    says = re.sub(r"\nSee https://\S+ for details", "", says)
+    says = says.removeprefix(f"Error parsing override '{override}'\n")
+    key, equals, value = override.partition("=")
+    shown = one_line(override)
+    shown = shown if len(shown) <= 120 else f"{shown[:110]}..."
+    if not equals:
+        hint = f"; to take it out: ~{key}" if key and not key.startswith(("~", "-")) else ""
+        return UserError(f"{shown!r}: must be KEY=VALUE{hint}; see --help")
+    parser = OverridesParser.create()
+
+    def reads(text: str) -> bool:
+        try:
+            parser.parse_override(text)
+        except (HydraException, ValueError, TypeError):
+            return False
+        return True
+
+    if not reads(f"{key}=1"):
+        return UserError(f"{shown!r}: {one_line(key) or 'nothing'!r} can't be a key; see --help for those there are")
+    inner = value.replace('"', '\\"')
+    quoted = f'{key}="{inner}"'
+    if "Lexer" in says or "mismatched input" in says or "extraneous input" in says or "no viable" in says:
+        says = "brackets, quotes, commas and letters beyond ASCII stand for themselves only within quotes"
+    if re.match(r"\w+\(", value) or len(value) > 80 or not reads(quoted):
+        return UserError(f"{shown}: {one_line(says)}")
+    return UserError(f"{shown}: {one_line(says)}: {shlex.quote(quoted)}")
