@@ -1,11 +1,10 @@
-"""Owns the command `python -m analysis.agreement`: do a study's steps gain what they gained elsewhere?
+"""Owns the command `ladder agreement`: do a study's steps gain what they gained elsewhere?
 
 Elsewhere is the paper's table, or another study: a small one may be asked how well it foretells a large one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import Counter
@@ -14,10 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from analysis.compare.stats import Change, Summary
+from analysis.show import options
 from analysis.show.cells import Column, Grid, Line, change_text
 from analysis.show.files import deliver
-from analysis.show.options import STUDY_HELP, add_out, add_where, pairs
+from ladder.command import command
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     from analysis.compare.layout import Row
     from analysis.compare.summary import Table
 
-EPILOG = """examples:
-  python -m analysis.agreement runs/cifar10 convnext_t          beside the paper's roadmap
-  python -m analysis.agreement runs/cifar10 runs/fashion_mnist  beside another study
+EXAMPLES = """examples:
+  ladder agreement runs/cifar10 convnext_t          beside the paper's roadmap
+  ladder agreement runs/cifar10 runs/fashion_mnist  beside another study
 
 Steps are matched by name. A step helps or hurts where the 95% interval of its change leaves 0 out; else it is within
 seed noise. Kendall's tau (-1 to 1) is the agreement in the order of the gains of the main steps; its interval is over
@@ -198,37 +200,32 @@ def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> 
     return tables[0]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print or write the comparison. Raises UserError on a user's mistake."""
+@command("agreement", examples=EXAMPLES)
+@options.study()
+@click.argument("other", help="a ladder with published numbers, or another study")
+@options.output_format("text", "md", "json")
+@options.out()
+@options.where()
+@options.where("--other-where", "only runs of the other study with this value")
+def main(
+    study: str, other: str, kind: str, out: Path | None, where: dict[str, str], other_where: dict[str, str]
+) -> None:
+    """Do a study's steps gain what they gained in the paper, or in another study?"""
     from analysis.show.formats import markdown_grid, text_grid
 
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.agreement",
-        description="Do a study's steps gain what they gained in the paper, or in another study?",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("study", help=STUDY_HELP.partition(";")[0])
-    parser.add_argument("other", help="a ladder with published numbers, or another study")
-    parser.add_argument("--format", choices=("text", "md", "json"), default="text")
-    add_out(parser)
-    add_where(parser)
-    add_where(parser, "--other-where", "only runs of the other study with this value")
-    args = parser.parse_args(argv)
-    ours = table_of(args.study, pairs(args.where))
+    ours = table_of(study, where)
     if not ours.has_runs:
-        raise UserError(f"{args.study} is a ladder: give a study first, such as runs/demo")
-    theirs = table_of(args.other, pairs(args.other_where, "--other-where"), "--other-where")
+        raise UserError(f"{study} is a ladder: give a study first, such as runs/demo")
+    theirs = table_of(other, other_where, "--other-where")
     names = [f"paper ({t.ladder})" if not t.has_runs else str(t.data) for t in (ours, theirs)]
     if names[0] == names[1]:
-        names = [Path(args.study).name, Path(args.other).name]
+        names = [Path(study).name, Path(other).name]
     found = compare(ours, theirs, (names[0], names[1]))
-    if args.format == "json":
+    if kind == "json":
         content = json.dumps(_plain(found), indent=1)
     else:
-        content = {"text": text_grid, "md": markdown_grid}[args.format](grid(found))
-    deliver(content, args.out)
-    return 0
+        content = {"text": text_grid, "md": markdown_grid}[kind](grid(found))
+    deliver(content, out)
 
 
 def _plain(found: Agreement) -> dict[str, object]:

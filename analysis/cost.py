@@ -1,23 +1,26 @@
-"""Owns the command `python -m analysis.cost`: parameters and MACs of every rung beside the paper's, without runs."""
+"""Owns the command `ladder cost`: parameters and MACs of every rung beside the paper's, without runs."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+import click
+
+from analysis.show import options
 from analysis.show.cells import Column, Grid, Line, macs_unit
 from analysis.show.formats import markdown_grid, text_grid
+from ladder.command import command
 from ladder.errors import UserError, run_cli
 from ladder.networks.rungs import Ladder, load_ladder
 
-EPILOG = """examples:
-  python -m analysis.cost convnext_t
-  python -m analysis.cost convnext_t convnext_b --format csv
-  python -m analysis.cost convnext_mini --num-classes 10
+EXAMPLES = """examples:
+  ladder cost convnext_t
+  ladder cost convnext_t convnext_b --format csv
+  ladder cost convnext_mini --num-classes 10
 
 MACs are multiply-accumulates of convolution and linear layers for one image: what the papers call FLOPs.
 Side rungs (variants that were not adopted) stand under the rung that they hang off.
@@ -112,27 +115,17 @@ FORMATS: dict[str, Callable[[Tables], str]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table. Raises UserError on a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.cost",
-        description="Parameters and MACs of every rung beside the paper's.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "ladders", nargs="+", metavar="LADDER", help="name, or path of a YAML file; several are allowed"
-    )
-    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
-    parser.add_argument("--image-size", type=int, metavar="PX", help="side of the images; default: the ladder's own")
-    parser.add_argument("--num-classes", type=int, default=1000, metavar="N", help="default: 1000")
-    args = parser.parse_args(argv)
-    if args.image_size is not None and args.image_size < 1:
-        raise UserError(f"--image-size {args.image_size}: must be at least 1")
-    ladders = [load_ladder(name) for name in dict.fromkeys(args.ladders)]
-    tables = [(ladder, cost_rows(ladder, args.image_size, args.num_classes)) for ladder in ladders]
-    print(FORMATS[args.format](tables))
-    return 0
+@command("cost", examples=EXAMPLES)
+@click.argument("ladders", nargs=-1, required=True, metavar="LADDER...", help="name, or path of a YAML file")
+@options.output_format(*FORMATS)
+@click.option("--image-size", type=int, metavar="PX", help="side of the images; default: the ladder's own")
+@click.option("--num-classes", type=int, default=1000, show_default=True, metavar="N", help="outputs of the network")
+def main(ladders: tuple[str, ...], kind: str, image_size: int | None, num_classes: int) -> None:
+    """Parameters and MACs of every rung beside the paper's."""
+    if image_size is not None and image_size < 1:
+        raise UserError(f"--image-size {image_size}: must be at least 1")
+    loaded = [load_ladder(name) for name in dict.fromkeys(ladders)]
+    print(FORMATS[kind]([(ladder, cost_rows(ladder, image_size, num_classes)) for ladder in loaded]))
 
 
 if __name__ == "__main__":

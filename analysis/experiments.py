@@ -1,8 +1,7 @@
-"""Owns the command `python -m analysis.experiments`: every study of `conf/experiment/`, and what it costs."""
+"""Owns the command `ladder experiments`: every study of `conf/experiment/`, and what it costs."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Sequence
@@ -10,10 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from analysis.plan import plan, si
 from analysis.read.speeds import PEAKS, UTILISATION, Speeds, from_study
+from analysis.show import options
 from analysis.show.cells import Column, Grid, Line
 from analysis.show.formats import markdown_grid, text_grid
+from ladder.command import command
 from ladder.errors import UserError, run_cli
 from ladder.paths import conf_dir
 from ladder.training.progress import in_words
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PUBLISHED = Path("runs/published")
-EPILOG = """examples:
-  python -m analysis.experiments
-  python -m analysis.experiments --gpu a100 --format md
+EXAMPLES = """examples:
+  ladder experiments
+  ladder experiments --gpu a100 --format md
 
 Cost is measured where a study of that name, with all its runs done, lies in runs/published/. Elsewhere it is planned:
 from the speed of a published study of the same ladder, by MACs, or else from the GPU's data sheet.
-python -m analysis.plan experiment=NAME --measure plans each of them better, from what it measures on your machine.
+ladder plan experiment=NAME --measure plans each of them better, from what it measures on your machine.
 """
 
 
@@ -101,36 +104,24 @@ def grid(found: Sequence[Row], note: str) -> Grid:
     return Grid("The studies of conf/experiment/", "", (*columns, last), lines, (note,))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    out = argparse.ArgumentParser(
-        prog="python -m analysis.experiments",
-        description="Every study of conf/experiment/: what it trains, and what that costs.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("--gpu", default="h100", metavar="NAME", help=f"plan for this one: {', '.join(PEAKS)}")
-    out.add_argument("--format", choices=("text", "md", "json"), default="text")
-    return out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table. Raises UserError on a user's mistake."""
-    args = parser().parse_args(argv)
-    found = rows(args.gpu)
+@command("experiments", examples=EXAMPLES)
+@click.option("--gpu", default="h100", show_default=True, metavar="NAME", help=f"plan for this one: {', '.join(PEAKS)}")
+@options.output_format("text", "md", "json")
+def main(gpu: str, kind: str) -> None:
+    """Every study of conf/experiment/: what it trains, and what that costs."""
+    found = rows(gpu)
     if not found:
         raise UserError(f"no experiments in {conf_dir() / 'experiment'}")
-    if args.format == "json":
+    if kind == "json":
         content: list[dict[str, Any]] = [asdict(row) for row in found]
         print(json.dumps(content, indent=1))
-        return 0
+        return
     note = (
         "planned: from the speed of a published study of that ladder, by MACs; without one guessed from the"
-        f" {args.gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `python -m analysis.plan experiment=NAME"
+        f" {gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `ladder plan experiment=NAME"
         " --measure` does better, from what it measures on your machine."
     )
-    print({"text": text_grid, "md": markdown_grid}[args.format](grid(found, note)))
-    return 0
+    print({"text": text_grid, "md": markdown_grid}[kind](grid(found, note)))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,29 @@
-"""Owns the command `python -m analysis.export`: a study as three small files, to keep where run folders are not."""
+"""Owns the command `ladder export`: a study as three small files, to keep where run folders are not."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from analysis.show import options
+from ladder.command import FOLDER, command
 from ladder.errors import UserError, run_cli
 from ladder.runs.folder import METRICS, OWN_FOLDERS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EPILOG = """examples:
-  python -m analysis.export runs/cifar10 --out runs/published/cifar10
-  python -m analysis.report runs/published/cifar10          as of the run folders
+EXAMPLES = """examples:
+  ladder export runs/cifar10 --out runs/published/cifar10
+  ladder report runs/published/cifar10          as of the run folders
 
 results.csv, curves.csv and study.json hold all that tables, charts and the report need; weights, logs and checkpoints
 stay behind. Where data and runs lay on your machine is left out, and with it W&B's entity.
@@ -28,25 +31,13 @@ stay behind. Where data and runs lay on your machine is left out, and with it W&
 _PLACES = {"data.root": None, "runs_dir": "runs", "wandb.entity": None}  # of this machine or person: not for others
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    out = argparse.ArgumentParser(
-        prog="python -m analysis.export",
-        description="A study's results, curves and configs as three small files that a repository can hold.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("study", help="folder of runs, such as runs/cifar10, or wandb://ENTITY/PROJECT/GROUP")
-    out.add_argument("--out", type=Path, required=True, metavar="DIR", help="such as runs/published/cifar10")
-    return out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the files and print their paths. Raises UserError on a user's mistake."""
-    args = parser().parse_args(argv)
-    for path in export(args.study, args.out):
+@command("export", examples=EXAMPLES)
+@options.study()
+@click.option("--out", type=FOLDER, required=True, metavar="DIR", help="such as runs/published/cifar10")
+def main(study: str, out: Path) -> None:
+    """A study's results, curves and configs as three small files that a repository can hold."""
+    for path in export(study, out):
         print(path)
-    return 0
 
 
 def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | None = None) -> list[Path]:

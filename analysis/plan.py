@@ -1,8 +1,7 @@
-"""Owns the command `python -m analysis.plan`: what a sweep will cost, before it is launched."""
+"""Owns the command `ladder plan`: what a sweep will cost, before it is launched."""
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import json
 from collections.abc import Sequence
@@ -10,7 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from analysis.read.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_bench, from_result, from_study
+from analysis.show import options
+from ladder.command import FILE, FOLDER, command
 from ladder.errors import UserError, run_cli
 from ladder.runs.resolve import Run
 
@@ -26,14 +29,14 @@ SIZES = {
 MOMENTS = {"momentum": 1, "sgd": 1, "lion": 1}  # tensors an optimiser keeps for each parameter; others: 2
 RUN_FILES = 2_000_000  # bytes of a run's log, metrics and W&B files
 
-EPILOG = f"""examples:
-  python -m analysis.plan experiment=cifar10 --measure          measures the rungs on this machine first (a minute)
-  python -m analysis.plan experiment=paper_t --bench h100.json --gpus 64
-  python -m analysis.plan experiment=paper_t --gpu h100 --gpus 64      from the data sheet: a guess, and says so
-  python -m analysis.plan ladder=convnext_mini 'rung=range(13)' seed=0,1,2 data=cifar10 --study runs/cifar10
+EXAMPLES = f"""examples:
+  ladder plan experiment=cifar10 --measure          measures the rungs on this machine first (a minute)
+  ladder plan experiment=paper_t --bench h100.json --gpus 64
+  ladder plan experiment=paper_t --gpu h100 --gpus 64      from the data sheet: a guess, and says so
+  ladder plan ladder=convnext_mini 'rung=range(13)' seed=0,1,2 data=cifar10 --study runs/cifar10
 
-The overrides are those of `python -m ladder.train`. A bench file comes from
-  python -m ladder.bench ladder=convnext_t precision=bf16 batch_size=256 format=json out=h100.json
+The overrides are those of `ladder train`. A bench file comes from
+  ladder bench ladder=convnext_t precision=bf16 batch_size=256 format=json out=h100.json
 GPUs known by data sheet: {", ".join(PEAKS)}.
 """
 
@@ -182,7 +185,7 @@ def _assumptions(lines: Sequence[Line]) -> list[str]:
     if found := by_how["assumed"]:
         said.append(
             f"EXTRAPOLATED: nothing was measured; every rung is taken to reach {found[0].note}, which rungs with"
-            " depthwise convolutions fall short of. Measure with python -m ladder.bench and give --bench FILE"
+            " depthwise convolutions fall short of. Measure with ladder bench and give --bench FILE"
         )
     if by_how[None]:
         said.append("no speed is known: give --bench FILE, --study FOLDER, --measure or --gpu NAME for times")
@@ -260,54 +263,49 @@ def _measure(runs: Sequence[Run]) -> list[Any]:
     return measured
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    out = argparse.ArgumentParser(
-        prog="python -m analysis.plan",
-        description="What a sweep will cost: runs, steps, MACs, GPU-hours, wall time and disk.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as of python -m ladder.train -m")
-    out.add_argument("--gpus", type=int, default=1, metavar="N", help="runs at a time, one on each (default 1)")
-    out.add_argument("--bench", type=Path, action="append", default=[], metavar="FILE", help="speeds of ladder.bench")
-    out.add_argument("--study", type=Path, action="append", default=[], metavar="FOLDER", help="speeds of done runs")
-    out.add_argument("--measure", action="store_true", help="measure the rungs here, first")
-    out.add_argument("--gpu", metavar="NAME", help="where nothing was measured: guess from this GPU's data sheet")
-    out.add_argument(
-        "--utilisation", type=float, default=UTILISATION, metavar="PART", help=f"of its peak (default {UTILISATION})"
-    )
-    out.add_argument("--images", metavar="TRAIN,EVAL", help="numbers of images, for data that isn't here")
-    out.add_argument("--format", choices=("text", "json"), default="text")
-    return out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the plan. Raises UserError on a user's mistake."""
-    args = parser().parse_args(argv)
-    if args.gpus < 1:
-        raise UserError(f"--gpus {args.gpus}: must be 1 or more")
-    images = _pair(args.images)
-    measured = [speed for path in args.bench for speed in from_bench(path)]
-    measured += [speed for path in args.study for speed in from_study(path)]
-    Speeds(gpu=args.gpu, utilisation=args.utilisation)  # a mistake is told before anything takes time
-    from ladder.launch.sweeper import runs_of
-
-    runs = runs_of(args.overrides)
-    if args.measure:
-        measured += _measure(runs)
-    made = plan(runs, Speeds(measured, args.gpu, args.utilisation), args.gpus, images)
-    print(json.dumps(asdict(made), indent=1) if args.format == "json" else render(made))
-    return 0
-
-
-def _pair(text: str | None) -> tuple[int, int] | None:
+def _pair(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.replace("_", "").split(",")
     if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
         raise UserError(f"--images {text}: must be two numbers of images, such as 50000,10000")
     return int(parts[0]), int(parts[1])
+
+
+@command("plan", examples=EXAMPLES)
+@click.argument("overrides", nargs=-1, required=True, metavar="KEY=VALUE...", help="as of ladder train -m")
+@click.option("--gpus", type=int, default=1, show_default=True, metavar="N", help="runs at a time, one on each")
+@click.option("--bench", type=FILE, multiple=True, metavar="FILE", help="speeds of ladder bench")
+@click.option("--study", type=FOLDER, multiple=True, metavar="FOLDER", help="speeds of done runs")
+@click.option("--measure", is_flag=True, help="measure the rungs here, first")
+@click.option("--gpu", metavar="NAME", help="where nothing was measured: guess from this GPU's data sheet")
+@click.option("--utilisation", type=float, default=UTILISATION, show_default=True, metavar="PART", help="of its peak")
+@click.option("--images", metavar="TRAIN,EVAL", callback=_pair, help="numbers of images, for data that isn't here")
+@options.output_format("text", "json")
+def main(
+    overrides: tuple[str, ...],
+    gpus: int,
+    bench: tuple[Path, ...],
+    study: tuple[Path, ...],
+    measure: bool,
+    gpu: str | None,
+    utilisation: float,
+    images: tuple[int, int] | None,
+    kind: str,
+) -> None:
+    """What a sweep will cost: runs, steps, MACs, GPU-hours, wall time and disk."""
+    if gpus < 1:
+        raise UserError(f"--gpus {gpus}: must be 1 or more")
+    measured = [speed for path in bench for speed in from_bench(path)]
+    measured += [speed for path in study for speed in from_study(path)]
+    Speeds(gpu=gpu, utilisation=utilisation)  # a mistake is told before anything takes time
+    from ladder.launch.sweeper import runs_of
+
+    runs = runs_of(overrides)
+    if measure:
+        measured += _measure(runs)
+    made = plan(runs, Speeds(measured, gpu, utilisation), gpus, images)
+    print(json.dumps(asdict(made), indent=1) if kind == "json" else render(made))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Owns the command `python -m analysis.publish`: a study's tables, charts, report and numbers as one W&B run."""
+"""Owns the command `ladder publish`: a study's tables, charts, report and numbers as one W&B run."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from analysis.export import export
-from analysis.show.options import add_compare, add_where, pairs
+from analysis.show import options
+from ladder.command import command
 from ladder.errors import UserError, one_line, run_cli
 
 if TYPE_CHECKING:
@@ -23,41 +25,36 @@ MODES = ("online", "offline", "disabled")
 JOB = "summary"  # the job type that tells this run from those that trained
 SHOWN = ("rung", "seed", "state", "top1", "top5", "best_top1", "params", "macs", "images_per_s", "wall_s", "run")
 
-EPILOG = """examples:
-  python -m analysis.publish runs/cifar10                   as the runs were tracked: online or offline
-  python -m analysis.publish runs/cifar10 --mode offline    into runs/cifar10/wandb/, for `wandb sync`
-  python -m analysis.publish runs/cifar10 --mode online --entity my-team
+EXAMPLES = """examples:
+  ladder publish runs/cifar10                   as the runs were tracked: online or offline
+  ladder publish runs/cifar10 --mode offline    into runs/cifar10/wandb/, for `wandb sync`
+  ladder publish runs/cifar10 --mode online --entity my-team
 
 The run is called "STUDY summary", of job type summary, in the group of the study's runs. It holds the tables as
 wandb.Table, every chart, the report, and an artifact with the report, the charts as files, and the numbers as
-python -m analysis.export writes them.
+ladder export writes them.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    out = argparse.ArgumentParser(
-        prog="python -m analysis.publish",
-        description="Log a study's tables, charts and report as one summary run beside its runs in W&B.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("study", help="folder of runs, such as runs/cifar10")
-    out.add_argument("--mode", choices=MODES, help="default: that of the runs (offline where they were not tracked)")
-    out.add_argument("--project", help="default: that of the runs")
-    out.add_argument("--entity", help="user or team; default: that of the runs")
-    add_compare(out, "a table")
-    add_where(out)
-    return out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Log the run and say where it is. Raises UserError on a user's mistake."""
-    args = parser().parse_args(argv)
-
-    options = {key: getattr(args, key) for key in ("mode", "project", "entity")}
-    print(publish(args.study, compare=args.compare, where=pairs(args.where), **options))
-    return 0
+@command("publish", examples=EXAMPLES)
+@options.study()
+@click.option(
+    "--mode", type=click.Choice(MODES), help="default: that of the runs (offline where they were not tracked)"
+)
+@click.option("--project", help="default: that of the runs")
+@click.option("--entity", help="user or team; default: that of the runs")
+@options.compare("a table")
+@options.where()
+def main(
+    study: str,
+    mode: str | None,
+    project: str | None,
+    entity: str | None,
+    compare: tuple[str, ...],
+    where: dict[str, str],
+) -> None:
+    """Log a study's tables, charts and report as one summary run beside its runs in W&B."""
+    print(publish(study, mode=mode, project=project, entity=entity, compare=compare, where=where))
 
 
 def publish(

@@ -1,8 +1,7 @@
-"""Owns the command `python -m analysis.report`: a study as one self-contained HTML page."""
+"""Owns the command `ladder report`: a study as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import argparse
 import html
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.show.options import STUDY_HELP, add_compare, add_where, pairs
+import click
+
+from analysis.show import options
+from ladder.command import FILE, command
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
@@ -21,47 +23,37 @@ if TYPE_CHECKING:
     from analysis.compare.summary import Table
     from analysis.show.collection import Chart
 
-EPILOG = """examples:
-  python -m analysis.report runs/demo                          writes runs/demo/report.html
-  python -m analysis.report runs/lr --compare recipe.lr --out lr.html
+EXAMPLES = """examples:
+  ladder report runs/demo                          writes runs/demo/report.html
+  ladder report runs/lr --compare recipe.lr --out lr.html
 
 The page holds all it shows: it opens without a network, on a phone, and prints.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    out = argparse.ArgumentParser(
-        prog="python -m analysis.report",
-        description="One HTML page about a study: headline, tables, charts, failures, configuration, how to reproduce.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("study", nargs="+", help=STUDY_HELP)
-    out.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the study's folder")
-    out.add_argument("--title", help="default: the names of the studies")
-    add_compare(out, "a part")
-    add_where(out)
-    return out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page and print its path. Raises UserError on a user's mistake."""
-    args = parser().parse_args(argv)
+@command("report", examples=EXAMPLES)
+@options.studies()
+@click.option("--out", type=FILE, metavar="FILE", help="default: report.html in the study's folder")
+@click.option("--title", help="default: the names of the studies")
+@options.compare("a part")
+@options.where()
+def main(
+    study: tuple[str, ...], out: Path | None, title: str | None, compare: tuple[str, ...], where: dict[str, str]
+) -> None:
+    """One HTML page about a study: headline, tables, charts, failures, configuration, how to reproduce."""
     from analysis.read.load import home
 
-    out = args.out or home(args.study[0]) / "report.html"
+    out = out or home(study[0]) / "report.html"
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: must end in .html")
     from analysis.show.files import make_parent, write_text
 
     make_parent(out)  # before the minute that drawing takes
-    content, skipped = build(args.study, title=args.title, compare=args.compare, where=pairs(args.where))
+    content, skipped = build(study, title=title, compare=compare, where=where)
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
     write_text(out, content)
     print(out)
-    return 0
 
 
 def build(

@@ -1,8 +1,7 @@
-"""Owns the command `python -m analysis.status`: what of a study is done, running, dead, failed, stopped, to come."""
+"""Owns the command `ladder status`: what of a study is done, running, dead, failed, stopped, to come."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections import Counter
@@ -12,7 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from analysis.read.load import holds_runs
+from analysis.show import options
+from ladder.command import FOLDER, command
 from ladder.errors import UserError, one_line, run_cli
 from ladder.launch.study import planned
 from ladder.runs.folder import FORMAT, RunDir, Status, folders_in, is_dead, is_run
@@ -27,10 +30,10 @@ MEANING = {
 SHOWN = 12  # names of a state in the text, before "and N more"
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
 
-EPILOG = """examples:
-  python -m analysis.status runs/demo
-  python -m analysis.status runs/demo --watch          again every 2 seconds, until all is done or Ctrl-C
-  python -m analysis.status runs/demo --format json
+EXAMPLES = """examples:
+  ladder status runs/demo
+  ladder status runs/demo --watch          again every 2 seconds, until all is done or Ctrl-C
+  ladder status runs/demo --format json
 
 It reads the run folders alone, so it works from any terminal and host that sees them, while a sweep runs or after.
 """
@@ -69,7 +72,7 @@ def read(study: Path) -> list[Row]:
     if is_run(study):
         raise UserError(f"{study} is one run, not a study: give its parent folder {study.parent}")
     if (study / "results.csv").exists():
-        raise UserError(f"{study} is a packed study: nothing runs there; see python -m analysis.table {study}")
+        raise UserError(f"{study} is a packed study: nothing runs there; see ladder table {study}")
     try:
         found, others = folders_in(study)
     except OSError as error:
@@ -182,7 +185,7 @@ def as_json(study: Path, rows: Sequence[Row]) -> str:
     return json.dumps(content, indent=1)
 
 
-def watch(study: Path, every: float) -> int:
+def follow(study: Path, every: float) -> int:
     """Show the text again and again, until nothing is left to wait for, or Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
@@ -207,31 +210,22 @@ def watch(study: Path, every: float) -> int:
             return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    out = argparse.ArgumentParser(
-        prog="python -m analysis.status",
-        description="What of a study is done, running (and how far), dead, failed (and why), stopped, to come.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("study", type=Path, help="folder of runs, such as runs/demo")
-    out.add_argument("--format", choices=("text", "json"), default="text")
-    out.add_argument("--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="again every 2 (or SECONDS)")
-    return out
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the state of a study. Raises UserError on a user's mistake."""
-    args = parser().parse_args(argv)
-    if args.watch is not None:
-        if args.format != "text":
+@command("status", examples=EXAMPLES)
+@click.argument("study", type=FOLDER, help="folder of runs, such as runs/demo")
+@options.output_format("text", "json")
+@click.option(
+    "--watch", type=float, is_flag=False, flag_value=2.0, metavar="[SECONDS]", help="again every 2 (or SECONDS)"
+)
+def main(study: Path, kind: str, watch: float | None) -> int | None:
+    """What of a study is done, running (and how far), dead, failed (and why), stopped, to come."""
+    if watch is not None:
+        if kind != "text":
             raise UserError("--watch goes with --format text")
-        if not args.watch > 0:
-            raise UserError(f"--watch {args.watch:g}: must be seconds above 0")
-        return watch(args.study, args.watch)
-    rows = read(args.study)
-    print(as_json(args.study, rows) if args.format == "json" else text(args.study, rows))
+        if not watch > 0:
+            raise UserError(f"--watch {watch:g}: must be seconds above 0")
+        return follow(study, watch)
+    rows = read(study)
+    print(as_json(study, rows) if kind == "json" else text(study, rows))
     return 0
 
 

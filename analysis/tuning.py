@@ -1,22 +1,23 @@
-"""Owns the command `python -m analysis.tuning`: what a search over settings found, one row for each setting.
+"""Owns the command `ladder tuning`: what a search over settings found, one row for each setting.
 
-`analysis.table` compares networks at one setting; this compares settings, over the few networks they were tried on.
+`ladder table` compares networks at one setting; this compares settings, over the few networks they were tried on.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.overrides import OWN, load_ladder_or_none, overrides
 from analysis.compare.selection import natural, only, without_copies
 from analysis.compare.stats import Summary
 from analysis.read.configs import OWN_KEYS, flatten, read_config, show
+from analysis.show import options
 from analysis.show.cells import NONE, Column, Grid, Line, spread
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
-from analysis.show.options import STUDY_HELP, add_out, add_where, pairs
+from ladder.command import command
 from ladder.errors import UserError, run_cli
 from ladder.runs.config import DATA_WITHOUT_EFFECT, ENGINE_WITH_EFFECT
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BEST = "*"
-EPILOG = """examples:
-  python -m ladder.train -m rung=0,12 recipe.lr=1e-3,2e-3,4e-3 data=cifar10 data.holdout=0.1 study=tuning ...
-  python -m analysis.tuning runs/tuning
+EXAMPLES = """examples:
+  ladder train -m rung=0,12 recipe.lr=1e-3,2e-3,4e-3 data=cifar10 data.holdout=0.1 study=tuning ...
+  ladder tuning runs/tuning
 
 Columns on the left are the config keys that differ among the runs, whichever they are; then one for each network.
 """
@@ -47,7 +48,7 @@ def grid(runs: pd.DataFrame) -> Grid:
     settings = [_setting(str(run.path), str(run.ladder)) for run in done.itertuples()]
     keys = _differing(settings, list(done["rung"]))
     if not keys:
-        raise UserError("all runs have one setting: compare their networks with python -m analysis.table")
+        raise UserError("all runs have one setting: compare their networks with ladder table")
     tried: dict[str, list[Any]] = {}
     found: dict[str, dict[str, list[float]]] = {}
     for setting, run in zip(settings, done.itertuples(), strict=True):
@@ -115,24 +116,17 @@ def _notes(numbers: Sequence[int], splits: set[str]) -> list[str]:
     return notes
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print or write the table. Raises UserError on a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.tuning",
-        description="What a search over settings found: top-1 by setting, one column for each network.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("study", nargs="+", help=STUDY_HELP)
-    parser.add_argument("--format", choices=("text", "md"), default="text")
-    add_where(parser)
-    add_out(parser)
-    args = parser.parse_args(argv)
+@command("tuning", examples=EXAMPLES)
+@options.studies()
+@options.output_format("text", "md")
+@options.where()
+@options.out()
+def main(study: tuple[str, ...], kind: str, where: dict[str, str], out: Path | None) -> None:
+    """What a search over settings found: top-1 by setting, one column for each network."""
     from analysis.read.load import load
 
-    found = grid(only(load(args.study), pairs(args.where)))
-    deliver({"text": text_grid, "md": markdown_grid}[args.format](found), args.out)
-    return 0
+    found = grid(only(load(study), where))
+    deliver({"text": text_grid, "md": markdown_grid}[kind](found), out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,33 @@
-"""Owns throughput and memory: rungs and timm models side by side on this machine, timed in turns.
+"""Owns throughput and memory: rungs and timm models side by side on this machine, timed in turns."""
 
-FLOPs are not speed: `python -m ladder.bench ladder=convnext_t models=[swin_tiny_patch4_window7_224]`
+from __future__ import annotations
 
-Keys (key=value):
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ladder.command import command
+from ladder.errors import UserError, one_line, run_cli, unknown
+from ladder.networks.rungs import load_ladder
+from ladder.networks.timm_hook import without_wandb
+from ladder.paths import write_atomic
+
+if TYPE_CHECKING:
+    import torch
+
+KEYS = """examples, as FLOPs are not speed:
+  ladder bench ladder=convnext_t models=[swin_tiny_patch4_window7_224]
+  ladder bench ladder=convnext_32 rungs=[resnet,gelu] batch_size=64 format=md
+
+keys:
   ladder       a ladder; without `rungs` all its main rungs
   rungs        some of them, by name: rungs=[resnet50,gelu]
   models       timm models beside them: models=[resnet50,convnext_tiny]
@@ -13,33 +38,12 @@ Keys (key=value):
   rounds       turns of every model (default 5)     seconds   a turn lasts at least (default 0.5)
   format       text | md | csv | json               out       a file instead of the terminal
 """
-
-from __future__ import annotations
-
-import contextlib
-import json
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ladder.errors import UserError, one_line, run_cli, unknown
-from ladder.networks.rungs import load_ladder
-from ladder.networks.timm_hook import without_wandb
-from ladder.paths import write_atomic
-
-if TYPE_CHECKING:
-    import torch
-
 WARM_UP = 3  # untimed steps of each model and mode: lazy initialisation, autotuning, compilation
 
 
 @dataclass
 class BenchConfig:
-    """What `ladder.bench` measures; see the module's text."""
+    """What `ladder bench` measures; `KEYS` says more."""
 
     ladder: str | None = None
     rungs: list[str] | None = None
@@ -286,7 +290,7 @@ def render(result: dict[str, Any], kind: str) -> str:
     return f"{shown.to_string(index=False)}\n\n{note}"
 
 
-def parse(arguments: list[str]) -> BenchConfig:
+def parse(arguments: Sequence[str]) -> BenchConfig:
     """key=value arguments as a config. Raises UserError naming the nearest keys."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -303,12 +307,11 @@ def parse(arguments: list[str]) -> BenchConfig:
     return BenchConfig(**OmegaConf.to_container(config))  # type: ignore[arg-type]
 
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        return 0
-    config = parse(sys.argv[1:])
+@command("bench", examples=KEYS)
+@click.argument("keys", nargs=-1, metavar="KEY=VALUE...", help="what to measure, and how")
+def main(keys: tuple[str, ...]) -> int:
+    """Throughput and memory: rungs and timm models side by side on this machine, timed in turns."""
+    config = parse(keys)
     result = bench(config, lambda text: print(text, file=sys.stderr, flush=True))
     text = render(result, config.format)
     if config.out is None:

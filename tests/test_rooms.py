@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = {
     "ladder",
+    "ladder.command",
     "ladder.errors",
     "ladder.paths",
     "ladder.yaml_files",

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import click
+from click.shell_completion import CompletionItem
+
+from ladder.command import FILE
 from ladder.errors import UserError
 
-STUDY_HELP = "a folder of runs (runs/demo), a packed study, or wandb://ENTITY/PROJECT/GROUP; several are read as one"
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_STUDY = "a folder of runs (runs/demo), a packed study, or wandb://ENTITY/PROJECT/GROUP"
 
 
-def add_compare(parser: argparse.ArgumentParser, made: str) -> None:
-    """`--compare KEY`: `made` ("a table") for each value of a config key."""
-    parser.add_argument(
-        "--compare", "--by", action="append", default=[], metavar="KEY", help=f"{made} for each value of a config key"
-    )
+def _folders(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="dir")]
 
 
-def add_where(
-    parser: argparse.ArgumentParser, option: str = "--where", what: str = "only runs with this value"
-) -> None:
-    """`--where KEY=VALUE`, as often as wanted; `pairs(args.where)` is what was asked."""
-    parser.add_argument(option, action="append", default=[], metavar="KEY=VALUE", help=what)
+def study() -> Decorator:
+    """`STUDY`, one: `study: str`."""
+    return click.argument("study", shell_complete=_folders, help=_STUDY)
 
 
-def add_out(parser: argparse.ArgumentParser) -> None:
-    """`--out FILE`, for `analysis.show.files.deliver`."""
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of the terminal")
+def studies(required: bool = True) -> Decorator:
+    """`STUDY...`, read as one: `study: tuple[str, ...]`."""
+    about = f"{_STUDY}; several are read as one"
+    return click.argument("study", nargs=-1, required=required, shell_complete=_folders, help=about)
 
 
-def pairs(given: Sequence[str], option: str = "--where") -> dict[str, str]:
-    """KEY=VALUE options as a mapping. Raises UserError where one has no `=`."""
-    out: dict[str, str] = {}
+def compare(made: str) -> Decorator:
+    """`--compare KEY`, as often as wanted: `made` ("a table") for each value of a config key."""
+    about = f"{made} for each value of a config key"
+    return click.option("--compare", "--by", "compare", multiple=True, metavar="KEY", help=about)
+
+
+def where(option: str = "--where", about: str = "only runs with this value") -> Decorator:
+    """`--where KEY=VALUE`, as often as wanted: `where: dict[str, str]`."""
+    return click.option(option, multiple=True, metavar="KEY=VALUE", callback=_pairs, help=about)
+
+
+def output_format(*names: str, default: str | None = "text", about: str = "how it is written") -> Decorator:
+    """`--format NAME`: `kind: str`, the first unless said otherwise."""
+    return click.option("--format", "kind", type=click.Choice(names), default=default, show_default=True, help=about)
+
+
+def out() -> Decorator:
+    """`--out FILE`, for `analysis.show.files.deliver`: `out: Path | None`."""
+    return click.option("--out", type=FILE, metavar="FILE", help="write to a file instead of the terminal")
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"{option} {item}: must be KEY=VALUE, such as recipe.lr=0.004")
-        out[key.strip()] = value.strip()
-    return out
+            raise UserError(f"{parameter.opts[0]} {item}: must be KEY=VALUE, such as recipe.lr=0.004")
+        pairs[key.strip()] = value.strip()
+    return pairs

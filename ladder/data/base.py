@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING, TypeAlias
 
 from ladder.errors import UserError
 from ladder.runs.config import DataConfig
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # images, labels
 
 
 @dataclass(frozen=True)

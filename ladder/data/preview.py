@@ -1,62 +1,54 @@
-"""Owns the picture of what a network sees: `python -m ladder.data.preview data=cifar10 recipe=convnext_300ep`.
-
-Takes the overrides of `python -m ladder.train` and writes one augmented training batch, mixup included, as a PNG:
-each image as it is in the data set, beside it the same image as the network gets it.
-"""
+"""Owns the command `ladder preview`: a picture of what a network sees."""
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
+import click
 
+from ladder.command import FILE, command
 from ladder.data import open_data
-from ladder.data.augment import Augment, channels
 from ladder.data.base import Batch
-from ladder.data.images import Subset
-from ladder.data.memory import decode, pillow_filter
-from ladder.data.order import permutation, uniforms
-from ladder.data.sources import is_stream, open_source
 from ladder.errors import UserError, one_line, run_cli
 from ladder.paths import write_atomic
 from ladder.runs.config import DataConfig
 from ladder.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.figure import Figure
 
 _PAIRS = 4  # in a row of the picture
-_CPU = torch.device("cpu")
+
+EXAMPLES = """examples:
+  ladder preview data=digits recipe=digits
+  ladder preview data=cifar10 data.root=path/to/cifar10 recipe=convnext_300ep --images 16 --out batch.png
+"""
 
 
-def main() -> int:
-    """Write the picture that the command line asks for, and print where it is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ladder.data.preview", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for ladder.train")
-    parser.add_argument("--out", type=Path, help="PNG file (default: preview-DATA-RECIPE.png)")
-    parser.add_argument("--images", type=int, default=32, help="how many, an even number (default: 32)")
-    args = parser.parse_intermixed_args()
-    if args.images < 2 or args.images % 2:
-        raise UserError(f"--images {args.images}; allowed: even numbers from 2 (mixup mixes pairs)")
-    data, recipe, seed = compose(args.overrides)
-    out = args.out or Path(f"preview-{data.name}-{recipe.name}.png")
+@command("preview", examples=EXAMPLES)
+@click.argument("overrides", nargs=-1, metavar="KEY=VALUE...", help="as of ladder train")
+@click.option("--out", type=FILE, metavar="FILE", help="PNG file; default: preview-DATA-RECIPE.png")
+@click.option("--images", type=int, default=32, show_default=True, metavar="N", help="how many, an even number")
+def main(overrides: tuple[str, ...], out: Path | None, images: int) -> None:
+    """A training batch as a PNG, augmentation and mixup done: each image beside what the network gets of it."""
+    if images < 2 or images % 2:
+        raise UserError(f"--images {images}; allowed: even numbers from 2 (mixup mixes pairs)")
+    data, recipe, seed = compose(overrides)
+    out = out or Path(f"preview-{data.name}-{recipe.name}.png")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: no folder {out.parent}")
-    figure = draw(data, recipe, seed, args.images)
+    figure = draw(data, recipe, seed, images)
     figure.savefig(content := BytesIO(), format="png")
     try:
         write_atomic(out, content.getvalue())
     except OSError as error:
         raise UserError(f"can't write {out} ({one_line(error)})") from error
     print(out)
-    return 0
 
 
 def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
@@ -81,8 +73,10 @@ def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
 
 def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
     """The first `count` images of the first epoch, before and after augmentation."""
+    import torch
     from matplotlib.figure import Figure
 
+    from ladder.data.augment import channels
     from ladder.training.optim import make_mixup, mixup_batch
 
     originals, (images, labels), names = first_batch(data, recipe, seed, count)
@@ -120,9 +114,18 @@ def first_batch(
     data: DataConfig, recipe: Recipe, seed: int, count: int
 ) -> tuple[torch.Tensor | None, Batch, tuple[str, ...]]:
     """(uint8 originals or None for a stream, training batch on the CPU, class names)."""
+    import torch
+
+    from ladder.data.augment import Augment
+    from ladder.data.images import Subset
+    from ladder.data.memory import decode, pillow_filter
+    from ladder.data.order import permutation, uniforms
+    from ladder.data.sources import is_stream, open_source
+
+    cpu = torch.device("cpu")
     if data.loader == "timm":
         data.workers = 0
-        opened = open_data(data, recipe, seed=seed, micro_batch=count, device=_CPU)
+        opened = open_data(data, recipe, seed=seed, micro_batch=count, device=cpu)
         batch, names = next(opened.train_batches(0)), opened.info.class_names
         if is_stream(data):
             return None, batch, names
@@ -132,7 +135,7 @@ def first_batch(
     chosen = Subset(source.train, permutation(seed, 0, len(source.train.labels))[:count])
     originals = decode(chosen, data.image_size, data.in_chans, pillow_filter(recipe), "decoding")
     if data.loader == "memory":  # as MemoryData does it, but for decoding all
-        augment = Augment(recipe, data, seed, _CPU)
+        augment = Augment(recipe, data, seed, cpu)
         images = augment(originals, uniforms(seed, 0, 0, count, augment.columns))
         batch, names = (images, torch.from_numpy(chosen.labels)), source.class_names
     return originals, batch, names

@@ -1,0 +1,129 @@
+"""Owns the tests of what all commands share: one name, one list, fast help, mistakes in one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ladder import cli
+from ladder.command import Command
+from ladder.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = [name for name in cli.MODULES if name != "train"]
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **environment}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT, env=env)
+
+
+def main_of(name: str) -> Command:
+    found = importlib.import_module(cli.MODULES[name]).main
+    assert isinstance(found, Command)
+    return found
+
+
+def test_every_command_is_listed() -> None:
+    doors = {"__init__", "cli", "command", "errors", "paths"}
+    files = [path for package in ("ladder", "analysis") for path in (ROOT / package).glob("*.py")]
+    there = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files if path.stem not in doors}
+    assert there <= set(cli.MODULES.values())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_command_has_its_name_help_and_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main = main_of(name)
+    assert main.name == name
+    assert cli.main([name, "--help"]) == 0
+    through_ladder = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == through_ladder, "python -m MODULE is the same command"
+    assert through_ladder.startswith(f"Usage: ladder {name} ")
+    assert f"\n  ladder {name}" in through_ladder, "an example"
+    assert "python -m" not in through_ladder
+    for parameter in main.params:
+        assert getattr(parameter, "help", None), f"{parameter.name} says nothing"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_unknown_option_is_told_in_one_line_that_names_the_others(name: str) -> None:
+    with pytest.raises(UserError) as told:
+        cli.main([name, "--nonsense"])
+    assert "unknown option '--nonsense'" in str(told.value) and "--help" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tabel"], "unknown command 'tabel'; did you mean table?"),
+        (["--verion"], "unknown option '--verion'"),
+        (["table", "runs/demo", "--format", "yaml"], "'yaml' is not one of 'text', 'md', 'csv'"),
+        (["table", "runs/demo", "--where", "recipe.lr"], "--where recipe.lr: must be KEY=VALUE"),
+        (["agreement"], "missing STUDY: a folder of runs"),
+        (["agreement", "a", "b", "c"], "unexpected extra argument"),
+        (["export", "runs/demo"], "missing --out"),
+        (["cost", "convnext_t", "--image-size", "big"], "'--image-size': 'big' is not a valid integer"),
+        (["status", "runs/demo", "--watch=soon"], "'--watch': 'soon' is not a valid float"),
+        (["bench", "laddre=convnext_t"], "did you mean ladder?"),
+    ],
+)
+def test_a_mistake_is_one_line_with_what_is_allowed(arguments: list[str], says: str) -> None:
+    with pytest.raises(UserError) as told:
+        cli.main(arguments)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_mistake_ends_with_code_2_and_nothing_but_its_line() -> None:
+    done = python("-m", "ladder.cli", "table", "--formt", "md")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown option '--formt'; did you mean --format")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_arguments_it_shows_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    shown = re.findall(r"^  ladder (\S+)", out, re.M)
+    assert shown == ["train", "table", "figures", *cli.MODULES]
+    assert cli.main(["--help"]) == 0
+    assert capsys.readouterr().out == out
+    assert max(len(line) for line in out.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in OURS)], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys, ladder.cli; code = ladder.cli.main({arguments});"
+        "print(sorted({'torch', 'pandas', 'timm', 'wandb', 'matplotlib', 'hydra'} & set(sys.modules)))"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_train_gets_its_arguments_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ladder import train
+
+    seen = []
+    monkeypatch.setattr(sys, "argv", ["ladder"])
+    monkeypatch.setattr(train, "main", lambda: seen.append(sys.argv[1:]) or 75)
+    given = ["-m", "ladder=convnext_t", "--config-dir", "a b", "--", "-h", "--cfg=job", "seed=0,1", "--help"]
+    assert cli.main(["train", *given]) == 75
+    assert seen == [given]
+
+
+def test_train_composes_as_hydra_does() -> None:
+    arguments = ["ladder=convnext_32", "data=digits", "seed=3", "--cfg", "job", "--package", "recipe"]
+    ours = python("-m", "ladder.cli", "train", *arguments)
+    theirs = python("-m", "ladder.train", *arguments)
+    assert ours.returncode == theirs.returncode == 0, ours.stderr
+    assert ours.stdout == theirs.stdout and "lr:" in ours.stdout
