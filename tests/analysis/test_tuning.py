@@ -79,5 +79,5 @@ def test_a_study_of_one_setting_is_no_search(make_study: Callable[..., Any]) -> 
     study = make_study("plain")
     study.run("resnet", 0, 50.0)
     study.run("gelu", 0, 51.0)
-    with pytest.raises(UserError, match=r"one setting.*analysis\.table"):
+    with pytest.raises(UserError, match=r"one setting.*ladder table"):
         tuning.main([str(study.root)])
