@@ -20,7 +20,7 @@ from ladder.errors import one_line, run_cli
 DISTRIBUTION = "modernization-ladder"
 EXTRAS = {"slurm": "submitit", "ray": "ray", "notebooks": "jupyterlab"}
 STEP = (
-    *("ladder=convnext_32", "data=digits", "recipe.epochs=1", "data.fraction=0.034", "recipe.batch_size=48"),
+    *("ladder=convnext_mini", "data=digits", "recipe.epochs=1", "data.fraction=0.034", "recipe.batch_size=48"),
     *("spec.depths=[1,1,1,1]", "study=doctor", "wandb.mode=disabled"),
 )
 EXAMPLES = """examples:
