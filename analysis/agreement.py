@@ -202,7 +202,7 @@ def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> 
 
 @command("agreement", examples=EXAMPLES)
 @options.study()
-@click.argument("other", help="a ladder with published numbers, or another study")
+@click.argument("other", shell_complete=options.ladders, help="a ladder with published numbers, or another study")
 @options.output_format("text", "md", "json")
 @options.out()
 @options.where()

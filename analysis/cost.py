@@ -116,7 +116,14 @@ FORMATS: dict[str, Callable[[Tables], str]] = {
 
 
 @command("cost", examples=EXAMPLES)
-@click.argument("ladders", nargs=-1, required=True, metavar="LADDER...", help="name, or path of a YAML file")
+@click.argument(
+    "ladders",
+    nargs=-1,
+    required=True,
+    metavar="LADDER...",
+    shell_complete=options.ladders,
+    help="name, or path of a YAML file",
+)
 @options.output_format(*FORMATS)
 @click.option("--image-size", type=int, metavar="PX", help="side of the images; default: the ladder's own")
 @click.option("--num-classes", type=int, default=1000, show_default=True, metavar="N", help="outputs of the network")

@@ -35,6 +35,7 @@ Charts are drawn on white, one or two columns of a paper wide. The paths written
     is_flag=False,
     flag_value="all",
     metavar="[LADDER]",
+    shell_complete=options.ladders,
     help="published numbers: a ladder, convmixer; alone: all",
 )
 @click.option("--out", type=FOLDER, metavar="DIR", help="where to write; default STUDY/figures, or figures")

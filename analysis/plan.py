@@ -15,6 +15,7 @@ from analysis.read.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_benc
 from analysis.show import options
 from ladder.command import FILE, FOLDER, command
 from ladder.errors import UserError, run_cli
+from ladder.runs import completion
 from ladder.runs.resolve import Run
 
 # images to train and to evaluate on, classes: of sets that need not be on this machine to plan
@@ -273,7 +274,14 @@ def _pair(context: click.Context, parameter: click.Parameter, text: str | None) 
 
 
 @command("plan", examples=EXAMPLES)
-@click.argument("overrides", nargs=-1, required=True, metavar="KEY=VALUE...", help="as of ladder train -m")
+@click.argument(
+    "overrides",
+    nargs=-1,
+    required=True,
+    metavar="KEY=VALUE...",
+    shell_complete=completion.items,
+    help="as of ladder train -m",
+)
 @click.option("--gpus", type=int, default=1, show_default=True, metavar="N", help="runs at a time, one on each")
 @click.option("--bench", type=FILE, multiple=True, metavar="FILE", help="speeds of ladder bench")
 @click.option("--study", type=FOLDER, multiple=True, metavar="FOLDER", help="speeds of done runs")

@@ -30,7 +30,12 @@ are refused: say with --compare what you compare, or with --where what you keep.
 @options.out()
 @options.compare("a table")
 @options.where()
-@click.option("--paper", metavar="LADDER", help="the published numbers of a ladder alone, without runs")
+@click.option(
+    "--paper",
+    metavar="LADDER",
+    shell_complete=options.ladders,
+    help="the published numbers of a ladder alone, without runs",
+)
 @click.option("--standalone", is_flag=True, help="latex: a whole document instead of a table to \\input")
 def main(
     study: tuple[str, ...],

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 from ladder.command import run
-from ladder.errors import run_cli, unknown
+from ladder.errors import UserError, run_cli, unknown
+from ladder.paths import write_atomic
 
 # The module of each command, whose `main` it is, and a few words. Modules are imported by name, when asked for:
 # ladder/ knows nothing of analysis/, and `ladder --help` needs neither torch nor pandas.
@@ -45,6 +49,23 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 
 COMPLETION = "_LADDER_COMPLETE"  # the variable by which a shell asks: click's name for it
+SHELLS = {  # the completion script, and the file that a new shell reads
+    "bash": ("~/.local/share/modernization-ladder/complete.bash", "~/.bashrc"),
+    "zsh": ("~/.local/share/modernization-ladder/complete.zsh", "~/.zshrc"),
+    "fish": ("~/.config/fish/completions/ladder.fish", "~/.config/fish/completions/ladder.fish"),
+}
+READ = {  # the line that it gets; fish looks into its folder by itself
+    "bash": ". {}  # completion of ladder",
+    "zsh": "(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}; . {}  # completion of ladder",
+}
+NO_SPACE = """
+_ladder_no_space() {
+    _ladder_completion "$@"
+    [[ ${COMPREPLY[0]} == *[=./] ]] && compopt -o nospace
+    return 0
+}
+complete -o nosort -F _ladder_no_space ladder
+"""  # behind `recipe.` and `recipe.lr=` more is to come
 START = """\
 Start with
   ladder train experiment=demo      train every rung of a small ladder: 39 runs, some minutes
@@ -59,6 +80,12 @@ class Train(click.Command):
         """Keep all of them, also -h, -- and what looks like an option."""
         ctx.args = list(args)
         return []
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Hydra's groups, files and keys."""
+        from ladder.runs.completion import items
+
+        return items(ctx, None, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As `python -m ladder.train` with these arguments: Hydra reads the process's own."""
@@ -99,26 +126,59 @@ class Ladder(click.Group):
         formatter.write("\n`ladder COMMAND --help` says more, with examples.\n")
 
 
+@click.command(
+    "ladder",
+    cls=Ladder,
+    help="Walk from one network to another one change at a time, and measure what each change is worth.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
+@click.option("--version", is_flag=True, help="Show the version and exit.")
+@click.option(
+    "--install-completion",
+    is_flag=False,
+    flag_value="yours",
+    type=click.Choice(["yours", *SHELLS]),
+    metavar="[SHELL]",
+    help="Let the tab key complete commands, options and config keys in bash, zsh or fish.",
+)
+@click.pass_context
+def _ladder(context: click.Context, version: bool, install_completion: str | None) -> None:
+    if version:
+        print(f"ladder {importlib.import_module('ladder').__version__}")
+    elif install_completion:
+        print(install(install_completion))
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def install(shell: str) -> str:
+    """Write a shell's completion script, and the line that reads it into its start-up file. Raises UserError."""
+    if shell == "yours":
+        shell = Path(os.environ.get("SHELL", "")).name
+    if shell not in SHELLS:
+        raise unknown("shell", shell, SHELLS)
+    script, startup = (Path(name).expanduser() for name in SHELLS[shell])
+    kind = get_completion_class(shell)
+    assert kind is not None
+    line = READ.get(shell, "").format(shlex.quote(str(script)))
+    try:
+        script.parent.mkdir(parents=True, exist_ok=True)
+        content = kind(_ladder, {}, "ladder", COMPLETION).source()
+        write_atomic(script, content + NO_SPACE if shell == "bash" else content)
+        if line and line not in (startup.read_text() if startup.exists() else ""):
+            with startup.open("a") as file:
+                file.write(f"\n{line}\n")
+    except OSError as error:
+        raise UserError(f"can't write {error.filename}: {error.strerror}") from None
+    return f"{script} is written; each new {shell} reads it{f', as {startup} says' if line else ''}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the exit code. Raises UserError for a mistake."""
-    from click.shell_completion import shell_complete
-
-    group = Ladder(
-        "ladder",
-        help="Walk from one network to another one change at a time, and measure what each change is worth.",
-        context_settings={"help_option_names": ["-h", "--help"]},
-        invoke_without_command=True,
-        callback=_without_command,
-    )
     if instruction := os.environ.get(COMPLETION):
-        return shell_complete(group, {}, "ladder", COMPLETION, instruction)
-    return run(group, "ladder", argv)
-
-
-@click.pass_context
-def _without_command(context: click.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
+        return shell_complete(_ladder, {}, "ladder", COMPLETION, instruction)
+    return run(_ladder, "ladder", argv)
 
 
 def script() -> None:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
-from ladder import cli
+import ladder
+from ladder import cli, doctor
 from ladder.command import Command
 from ladder.errors import UserError
 
@@ -127,3 +129,77 @@ def test_train_composes_as_hydra_does() -> None:
     theirs = python("-m", "ladder.train", *arguments)
     assert ours.returncode == theirs.returncode == 0, ours.stderr
     assert ours.stdout == theirs.stdout and "lr:" in ours.stdout
+
+
+def offered(*words: str) -> list[str]:
+    """What a shell offers for the last word."""
+    *before, incomplete = words
+    shell = ShellComplete(cli._ladder, {}, "ladder", cli.COMPLETION)
+    return [item.value for item in shell.get_completions(before, incomplete)]
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["ta"], ["table"]),
+        (["table", "x", "--fo"], ["--format"]),
+        (["table", "x", "--format", ""], ["text", "md", "csv", "latex", "html", "json"]),
+        (["cost", "convnext_"], ["convnext_32", "convnext_b", "convnext_isotropic"]),
+        (["train", "-m", "recipe.ep"], ["recipe.epochs=", "recipe.eps="]),
+        (["train", "data=cif"], ["data=cifar10", "data=cifar100"]),
+        (["train", "data", "=", "cif"], ["cifar10", "cifar100"]),  # bash
+        (["train", "seed", "=", "1", "data", "="], ["cifar10", "cifar100", "digits"]),  # bash
+        (["train", "ladder=convnext_t", "rung=kernel_1"], ["rung=kernel_11"]),
+        (["train", "rung", "=", "kernel_"], ["kernel_7", "kernel_5"]),
+        (["plan", "experiment=pap"], ["experiment=paper_b", "experiment=paper_kernel", "experiment=paper_t"]),
+        (["preview", "recipe=dig"], ["recipe=digits"]),
+        (["train", "ladder=nonsense", "rung="], []),
+        (["train", "data=a'b", "recipe=di"], []),
+    ],
+    ids=" ".join,
+)
+def test_the_tab_key(words: list[str], first: list[str]) -> None:
+    assert offered(*words)[: len(first)] == first
+
+
+@pytest.mark.parametrize("shell", cli.SHELLS)
+def test_completion_is_installed_once(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    startup = Path(cli.SHELLS[shell][1]).expanduser()
+    if shell != "fish":
+        startup.write_text("mine")
+    assert cli.main(["--install-completion"]) == 0
+    once = startup.read_text()
+    assert cli.main(["--install-completion", shell]) == 0
+    assert startup.read_text() == once
+    assert "mine\n" in once or shell == "fish"
+    assert cli.COMPLETION in Path(cli.SHELLS[shell][0]).expanduser().read_text()
+
+
+def test_completion_for_a_shell_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/dash")
+    with pytest.raises(UserError, match=r"unknown shell 'dash'.*bash, zsh, fish"):
+        cli.main(["--install-completion"])
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ladder {ladder.__version__}\n"
+
+
+def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "STEP", ("ladder=convnext_tt",))
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    for name in ("python", "torch", "timm", "instructions", "cores", "disk here", "[slurm]"):
+        assert re.search(rf"^{re.escape(name)} +\S", out, re.M), name
+    assert "BROKEN" not in out
+    assert "training step FAILED, exit code 2\nerror: unknown ladder 'convnext_tt'; did you mean convnext_t" in out
+
+
+@pytest.mark.slow
+def test_doctor_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert doctor.train_one_step() is None
+    assert not list(tmp_path.iterdir())

@@ -20,6 +20,13 @@ def _folders(context: click.Context, parameter: click.Parameter, incomplete: str
     return [CompletionItem(incomplete, type="dir")]
 
 
+def ladders(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell is offered for the name of a ladder."""
+    from ladder.networks.rungs import list_ladders
+
+    return [CompletionItem(name) for name in list_ladders() if name.startswith(incomplete)]
+
+
 def study() -> Decorator:
     """`STUDY`, one: `study: str`."""
     return click.argument("study", shell_complete=_folders, help=_STUDY)

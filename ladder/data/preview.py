@@ -15,6 +15,7 @@ from ladder.data import open_data
 from ladder.data.base import Batch
 from ladder.errors import UserError, one_line, run_cli
 from ladder.paths import write_atomic
+from ladder.runs import completion
 from ladder.runs.config import DataConfig
 from ladder.training.recipe import Recipe
 
@@ -31,7 +32,9 @@ EXAMPLES = """examples:
 
 
 @command("preview", examples=EXAMPLES)
-@click.argument("overrides", nargs=-1, metavar="KEY=VALUE...", help="as of ladder train")
+@click.argument(
+    "overrides", nargs=-1, metavar="KEY=VALUE...", shell_complete=completion.items, help="as of ladder train"
+)
 @click.option("--out", type=FILE, metavar="FILE", help="PNG file; default: preview-DATA-RECIPE.png")
 @click.option("--images", type=int, default=32, show_default=True, metavar="N", help="how many, an even number")
 def main(overrides: tuple[str, ...], out: Path | None, images: int) -> None:
