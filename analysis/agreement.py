@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from analysis.compare.stats import Change, Summary
+from analysis.compare.stats import LEVEL, Change
+from analysis.compare.summary import neighbours
 from analysis.show import options
 from analysis.show.cells import Column, Grid, Line, change_text
 from analysis.show.files import deliver
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from analysis.compare.layout import Row
     from analysis.compare.summary import Table
 
 EXAMPLES = """examples:
@@ -34,11 +34,13 @@ EXAMPLES = """examples:
   ladder agreement runs/cifar10 runs/fashion_mnist  beside another study
 
 Steps are matched by name. A step helps or hurts where the 95% interval of its change leaves 0 out; else it is within
-seed noise. Kendall's tau (-1 to 1) is the agreement in the order of the gains of the main steps; its interval is over
-seed noise: both sides' means drawn again 2,000 times from normal distributions, whose standard deviation over seeds
-is pooled over the rungs (that of three seeds alone is off by a factor of two).
+seed noise. Two walks compare each step to the nearest one before it that both have. Kendall's tau (-1 to 1) is the
+agreement in the order of the gains of the main steps. Its interval says what other seeds would make of it: the gains
+of both sides drawn again 2,000 times with their errors. Its p says how often so few steps in random order agree as
+well. Seeds may settle a tau that chance could have made, and the other way round.
 """
 DRAWS = 2000
+_BASE = ""  # no rung is called so
 VERDICTS = ("helps", "hurts", "noise", "unknown")
 
 
@@ -65,6 +67,7 @@ class Agreement:
     high: float | None
     p: float | None  # two-sided, of no association
     kinds: tuple[str, str]  # of the two ladders: chain | star
+    interval: str = "all"  # all: the intervals of a side hold at once; each: one by one
 
 
 def verdict(change: Change) -> str:
@@ -76,14 +79,13 @@ def verdict(change: Change) -> str:
 
 def compare(ours: Table, theirs: Table, sides: tuple[str, str]) -> Agreement:
     """The steps that both tables have. `theirs` may be published numbers alone. Raises UserError for fewer than two."""
-    steps = []
-    for row in ours.rows:
-        other = theirs.row(row.rung)
-        if row.change is None or other is None or row.kind not in ("main", "side"):
-            continue
-        change = other.change if theirs.has_runs else other.paper_change
-        if change is not None:
-            steps.append(Step(row.rung, row.title, row.kind, row.change, change))
+    both = list(zip((ours, theirs), _common(ours, theirs), strict=True))
+    here, there = (_gains(table, rungs) for table, rungs in both)
+    steps = [
+        Step(row.rung, row.title, row.kind, here[row.rung], there[row.rung])
+        for row in ours.rows
+        if row.rung in here and row.rung in there
+    ]
     if len(steps) < 2:
         raise UserError(f"{sides[0]} and {sides[1]} have {len(steps)} finished steps in common: at least 2 are needed")
     main = [step.rung for step in steps if step.kind == "main"]
@@ -95,36 +97,42 @@ def compare(ours: Table, theirs: Table, sides: tuple[str, str]) -> Agreement:
         found = kendalltau(*gains)
         if not math.isnan(found.statistic):  # all gains equal on a side: no order
             tau, p = float(found.statistic), float(found.pvalue)
-            low, high = _interval(_drawn(ours, main, 0), _drawn(theirs, main, 1))
+            low, high = _interval(*(_drawn(table, rungs, main, seed) for seed, (table, rungs) in enumerate(both)))
     title = f"{ours.title}: {sides[0]} beside {sides[1]}"
-    return Agreement(title, sides, tuple(steps), tau, low, high, p, (ours.kind, theirs.kind))
+    return Agreement(title, sides, tuple(steps), tau, low, high, p, (ours.kind, theirs.kind), ours.interval)
 
 
-def _drawn(table: Table, rungs: Sequence[str], seed: int) -> NDArray[np.float64] | None:
-    """Gains of `rungs` under seed noise, (DRAWS, rungs); None where the spread over seeds is not known.
+def _common(*tables: Table) -> list[set[str]]:
+    """The rungs of each table that all have a top-1 of, of runs or of published numbers; bases by place, not name."""
+    known = []
+    for table in tables:
+        rows = [row for row in table.rows if row.kind in ("main", "side")]
+        known.append(
+            {
+                _BASE if row.index == 0 else row.rung: row.rung
+                for row in rows
+                if (row.top1 if table.has_runs else row.paper and row.paper.top1 is not None)
+            }
+        )
+    if len({table.kind for table in tables}) > 1:  # changes of two kinds: each side its own
+        return [set(names.values()) for names in known]
+    common = set.intersection(*(set(names) for names in known))
+    return [{names[name] for name in common} for names in known]
 
-    The std is pooled over rungs: of three seeds alone it would be off by a factor of two.
-    """
-    import numpy as np
 
-    from analysis.compare.summary import paper_summary
+def _gains(table: Table, rungs: set[str]) -> dict[str, Change]:
+    """The change of each rung to the nearest of `rungs` before it; the intervals of a side hold at once."""
+    model = table.fit if table.has_runs else table.paper_fit
+    pairs = [(before, rung) for rung, before in neighbours(table.rows, rungs).items()]
+    found = model.changes(pairs, LEVEL, table.interval) if model is not None else []
+    return {rung: change for (_, rung), change in zip(pairs, found, strict=True) if change is not None}
 
-    found: dict[str, Summary] = {}
-    for row in table.rows:
-        published = paper_summary(row.paper) if row.paper else None
-        summary = row.top1 if table.has_runs else published
-        if summary is not None:
-            found[row.rung] = summary
-    spread = [(s.n - 1, s.std**2) for s in found.values() if s.n > 1]
-    if not spread:
-        return None
-    variance = sum(n * v for n, v in spread) / sum(n for n, _ in spread)
-    random = np.random.default_rng(seed)
-    means = {
-        rung: random.normal(summary.mean, math.sqrt(variance / summary.n), DRAWS) for rung, summary in found.items()
-    }
-    parents: Mapping[str, Row] = {row.rung: row for row in table.rows}
-    return np.stack([means[rung] - means[str(parents[rung].parent)] for rung in rungs], axis=1)
+
+def _drawn(table: Table, rungs: set[str], main: Sequence[str], seed: int) -> NDArray[np.float64] | None:
+    """Gains of the steps `main` with other seeds, (DRAWS, steps); None where their noise is not known."""
+    model = table.fit if table.has_runs else table.paper_fit
+    before = neighbours(table.rows, rungs)
+    return None if model is None else model.draws([(before[rung], rung) for rung in main], DRAWS, seed)
 
 
 def _interval(
@@ -156,7 +164,10 @@ def grid(agreement: Agreement) -> Grid:
         )
         for s in agreement.steps
     ]
-    return Grid(agreement.title, "change of top-1 in points", tuple(columns), tuple(lines), tuple(notes(agreement)))
+    at_once = ", the intervals of a side hold at once" if agreement.interval == "all" else ""
+    return Grid(
+        agreement.title, f"change of top-1 in points{at_once}", tuple(columns), tuple(lines), tuple(notes(agreement))
+    )
 
 
 def notes(agreement: Agreement) -> list[str]:
@@ -177,23 +188,35 @@ def notes(agreement: Agreement) -> list[str]:
     if agreement.tau is None:
         out.append("no rank agreement: fewer than three main steps, or all gains equal")
     else:
-        over = f", 95% over seed noise {agreement.low:.2f} to {agreement.high:.2f}" if agreement.low is not None else ""
         out.append(
-            f"rank agreement of the gains of {main} main steps: Kendall's tau {agreement.tau:.2f}{over};"
-            f" p = {agreement.p:.2f} of no association"
+            f"rank agreement of the gains of {main} main steps: Kendall's tau {agreement.tau:.2f}; {_why(agreement)}"
         )
     return out
 
 
-def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> Table:
+def _why(agreement: Agreement) -> str:
+    """What other seeds would make of tau, and what chance would; they are two questions."""
+    steps = sum(step.kind == "main" for step in agreement.steps)
+    assert agreement.p is not None
+    cases = f"in {100 * agreement.p:.0f}% of cases (p = {agreement.p:.2f})"
+    chance = f"{steps} steps in random order agree or disagree as much {cases}"
+    if agreement.low is None or agreement.high is None:
+        return chance
+    seeds = f"with other seeds it would be {agreement.low:.2f} to {agreement.high:.2f} (95%), while {chance}"
+    if agreement.low > 0 or agreement.high < 0:
+        return seeds + (": not made by seeds, but it may be by chance" if agreement.p >= 1 - LEVEL else "")
+    return seeds
+
+
+def table_of(source: str, where: Mapping[str, str], option: str = "--where", interval: str = "all") -> Table:
     """The one table of a study, or the published one of a ladder. Raises UserError for several tables, or none."""
     from analysis.compare.summary import paper_table, summarise
     from analysis.read.load import load
     from ladder.networks.rungs import list_ladders, load_ladder
 
     if source in list_ladders():
-        return paper_table(load_ladder(source))
-    tables = summarise(load(source), where=where)
+        return paper_table(load_ladder(source), interval)
+    tables = summarise(load(source), where=where, interval=interval)
     if len(tables) > 1:
         names = ", ".join(f"{table.ladder} on {table.data}" for table in tables)
         raise UserError(f"{source} holds several tables ({names}): keep one with {option} KEY=VALUE")
@@ -207,16 +230,23 @@ def table_of(source: str, where: Mapping[str, str], option: str = "--where") -> 
 @options.out()
 @options.where()
 @options.where("--other-where", "only runs of the other study with this value")
+@options.interval()
 def main(
-    study: str, other: str, kind: str, out: Path | None, where: dict[str, str], other_where: dict[str, str]
+    study: str,
+    other: str,
+    kind: str,
+    out: Path | None,
+    where: dict[str, str],
+    other_where: dict[str, str],
+    interval: str,
 ) -> None:
     """Do a study's steps gain what they gained in the paper, or in another study?"""
     from analysis.show.formats import markdown_grid, text_grid
 
-    ours = table_of(study, where)
+    ours = table_of(study, where, interval=interval)
     if not ours.has_runs:
         raise UserError(f"{study} is a ladder: give a study first, such as runs/demo")
-    theirs = table_of(other, other_where, "--other-where")
+    theirs = table_of(other, other_where, "--other-where", interval)
     names = [f"paper ({t.ladder})" if not t.has_runs else str(t.data) for t in (ours, theirs)]
     if names[0] == names[1]:
         names = [Path(study).name, Path(other).name]

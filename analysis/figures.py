@@ -46,6 +46,7 @@ Charts are drawn on white, one or two columns of a paper wide. The paths written
 @click.option("--only", multiple=True, metavar="WORD", help="only charts with this in their name")
 @options.compare("charts")
 @options.where()
+@options.interval()
 def main(
     study: tuple[str, ...],
     paper: str | None,
@@ -55,6 +56,7 @@ def main(
     only: tuple[str, ...],
     compare: tuple[str, ...],
     where: dict[str, str],
+    interval: str,
 ) -> None:
     """The charts of a study: the paper's Figure 2 of your own runs, accuracy over cost, curves, blocks."""
     from analysis.show.collection import check_formats
@@ -69,7 +71,7 @@ def main(
     out = out or (home(study[0]) / "figures" if study else Path("figures"))
     met: list[str] = []
     drawn = 0
-    for chart in _charts(study, paper, compare, where):
+    for chart in _charts(study, paper, compare, where, interval):
         met.append(chart.stem)
         if only and not any(word in chart.stem for word in only):
             continue
@@ -83,17 +85,19 @@ def main(
         raise UserError(f"no chart to draw with --only {' '.join(only)}; there are: {', '.join(met)}")
 
 
-def _charts(study: Sequence[str], paper: str | None, compare: Sequence[str], where: dict[str, str]) -> Iterator[Chart]:
+def _charts(
+    study: Sequence[str], paper: str | None, compare: Sequence[str], where: dict[str, str], interval: str
+) -> Iterator[Chart]:
     from analysis.show.collection import paper_charts, study_charts
 
     if paper:
-        yield from paper_charts(paper)
+        yield from paper_charts(paper, interval)
     if study:
         from analysis.compare.summary import summarise
         from analysis.read.load import load, load_curves
 
         runs = load(study)
-        tables = summarise(runs, compare=compare, where=where)
+        tables = summarise(runs, compare=compare, where=where, interval=interval)
         curves = load_curves(runs)
         yield from (chart for _, chart in study_charts(tables, curves))
 

@@ -37,8 +37,14 @@ The page holds all it shows: it opens without a network, on a phone, and prints.
 @click.option("--title", help="default: the names of the studies")
 @options.compare("a part")
 @options.where()
+@options.interval()
 def main(
-    study: tuple[str, ...], out: Path | None, title: str | None, compare: tuple[str, ...], where: dict[str, str]
+    study: tuple[str, ...],
+    out: Path | None,
+    title: str | None,
+    compare: tuple[str, ...],
+    where: dict[str, str],
+    interval: str,
 ) -> None:
     """One HTML page about a study: headline, tables, charts, failures, configuration, how to reproduce."""
     from analysis.read.load import home
@@ -49,7 +55,8 @@ def main(
     from analysis.show.files import make_parent, write_text
 
     make_parent(out)  # before the minute that drawing takes
-    content, skipped = build(study, title=title, compare=compare, where=where)
+    contents = gather(study, compare=compare, where=where, interval=interval)
+    content, skipped = compose(contents, title), contents.skipped
     for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
     write_text(out, content)
@@ -79,7 +86,9 @@ class Contents:
     options: tuple[str, ...] = ()  # of the command line that makes it
 
 
-def gather(study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None) -> Contents:
+def gather(
+    study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None, interval: str = "all"
+) -> Contents:
     """Read one or several studies. Raises UserError as `build`."""
     from analysis.compare.selection import only
     from analysis.compare.summary import summarise
@@ -88,9 +97,10 @@ def gather(study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] 
 
     skipped: list[str] = []
     runs = only(load(study, on_skip=skipped.append), where or {})
-    tables = summarise(runs, compare=compare)
+    tables = summarise(runs, compare=compare, interval=interval)
     charts = study_charts(tables, load_curves(runs, on_skip=skipped.append))
     options = [f"--compare {key}" for key in compare] + [f"--where {k}={v}" for k, v in (where or {}).items()]
+    options += [] if interval == "all" else [f"--interval {interval}"]
     drawn = [(of, replace(c, draw=cache(c.draw))) for of, c in charts]
     return Contents(runs, tables, drawn, skipped, tuple(options))
 
@@ -146,7 +156,6 @@ def _lead(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
 
 def _headline(table: Table) -> str:
     """First and last finished rung of the chain, the clearest step up and down, how many steps are clear of noise."""
-    from analysis.compare.stats import change
     from analysis.show import page
     from analysis.show.cells import change_text, spread
 
@@ -155,11 +164,10 @@ def _headline(table: Table) -> str:
     if table.kind == "chain" and len(main) > 1:
         first, last = main[0], main[-1]
         assert first.top1 is not None and last.top1 is not None
-        whole = change(first.values, last.values)
         start, end = (spread(r.top1.mean, r.top1.std) for r in (first, last) if r.top1)
         cards.append(page.card(start, f"% top-1 of {first.title}, {_seeds(first)}"))
         cards.append(page.card(end, f"% top-1 of {last.title}, {_seeds(last)}"))
-        cards.append(page.card(change_text(whole), f"points, {first.title} to {last.title}, ±95% interval"))
+        cards.append(page.card(change_text(table.whole), f"points, {first.title} to {last.title}, ±95% interval"))
     elif main and main[0].top1 is not None:
         cards.append(page.card(spread(main[0].top1.mean, main[0].top1.std), f"% top-1 of {main[0].title}"))
     judged = [row for row in table.rows if row.kind == "main" and row.change and row.change.within_noise is not None]
@@ -205,7 +213,7 @@ def _failures(
                 f'<h3>{words} ({len(mine)})</h3><div class="{"bad" if state == "failed" else ""}">{table}</div>'
             )
     missing = [
-        note for table in tables for note in table.notes if note.startswith("no run yet") or "not launched" in note
+        note for table in tables for note in table.notes if note.startswith("not run:") or "not launched" in note
     ]
     there = set(runs["run"])
     waiting = [name for names in launched.values() for name in names if name not in there]

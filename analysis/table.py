@@ -30,6 +30,8 @@ are refused: say with --compare what you compare, or with --where what you keep.
 @options.out()
 @options.compare("a table")
 @options.where()
+@options.interval()
+@click.option("--all", "complete", is_flag=True, help="show the rungs that were never run, too")
 @click.option(
     "--paper",
     metavar="LADDER",
@@ -43,6 +45,8 @@ def main(
     out: Path | None,
     compare: tuple[str, ...],
     where: dict[str, str],
+    interval: str,
+    complete: bool,
     paper: str | None,
     standalone: bool,
 ) -> None:
@@ -59,11 +63,11 @@ def main(
     if paper:
         from ladder.networks.rungs import load_ladder
 
-        tables = [paper_table(load_ladder(paper))]
+        tables = [paper_table(load_ladder(paper), interval)]
     else:
         from analysis.read.load import load
 
-        tables = summarise(load(study), compare=compare, where=where)
+        tables = summarise(load(study), compare=compare, where=where, interval=interval, complete=complete)
     content = latex(tables, standalone=standalone) if kind == "latex" else RENDER[kind](tables)
     deliver(content, out)
 

@@ -42,7 +42,8 @@ class Row:
     parent: str | None
     top1: Summary | None = None
     values: Mapping[int, float] = field(default_factory=dict)  # top-1 by seed
-    change: Change | None = None  # to the parent
+    against: str | None = None  # the rung that the changes are to: the parent, or the nearest trained one before it
+    change: Change | None = None
     params: float | None = None
     macs: float | None = None
     images_per_s: float | None = None

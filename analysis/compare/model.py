@@ -20,7 +20,6 @@ from scipy.special import chdtrc, fdtrc, stdtrit  # scipy.stats takes seconds to
 from analysis.compare.stats import LEVEL, NAN, Change, Summary
 
 Array = NDArray[np.float64]
-INTERVALS = ("all", "each")
 
 ODD = 0.05  # level of the tests that tell a network's spread apart from that of the others
 DEARER = 1.5  # seeds are blocks unless that multiplies the squared width of intervals by more
@@ -99,6 +98,22 @@ class Fit:
             row[places[before]] -= 1
         known = iter(self.contrasts(weights, level, kind))
         return [next(known) if pair in found else None for pair in pairs]
+
+    def draws(self, pairs: Sequence[tuple[str, str]], count: int, seed: int) -> Array | None:
+        """The changes of `pairs` of effects as other runs might give them, (count, pairs); None: noise not known.
+
+        The estimates with errors drawn from a multivariate t: those of the fit, as far as its runs tell their size.
+        """
+        if any(change is None or change.half != change.half for change in self.changes(pairs, kind="each")):
+            return None
+        weights = np.array([[(n == after) - float(n == before) for n in self.names] for before, after in pairs])
+        random = np.random.default_rng(seed)
+        out = np.tile(weights @ self.estimates, (count, 1))
+        for part in self.components:
+            normal = random.multivariate_normal(np.zeros(len(pairs)), weights @ part.covariance @ weights.T, count)
+            size = random.chisquare(part.freedom, (count, 1)) / part.freedom if np.isfinite(part.freedom) else 1.0
+            out += normal / np.sqrt(size)
+        return out
 
     def plus(self, component: Component) -> Fit:
         """The fit with one more source of noise, independent of the others."""

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.layout import Entry, Row, layout
 from analysis.compare.selection import Group, groups
-from analysis.compare.stats import Summary, change, welch
-from ladder.errors import UserError
+from analysis.compare.stats import LEVEL, Change, Summary
+from ladder.errors import UserError, unknown
 from ladder.training.progress import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.compare.model import Fit
     from ladder.networks.rungs import Ladder, PaperRow, Reference
 
+INTERVALS = ("all", "each")
 _SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
 PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
+PAPER_DIGIT = 0.01  # of the published top-1: no interval is narrower
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Table:
     overridden: bool = False  # some network is not the ladder's rung of its name
     choice: Mapping[str, Any] = field(default_factory=dict)  # values of the compared config keys
     notes: tuple[str, ...] = ()
+    fit: Fit | None = None  # of the runs: where the changes are from
+    paper_fit: Fit | None = None  # of the published numbers
+    interval: str = "all"  # all: the intervals of the changes hold at once; each: one by one
+    whole: Change | None = None  # from the first to the last trained rung of a chain, its interval by itself
+    complete: bool = False  # rungs that were never run are shown too
 
     @property
     def on_paper_data(self) -> bool:
@@ -79,22 +87,47 @@ class Table:
         """The row of a rung; None where there is none."""
         return next((row for row in self.rows if row.rung == rung), None)
 
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows to show: without rungs that were never run, unless the table is to be complete."""
+        return self.rows if self.complete or not self.has_runs else tuple(row for row in self.rows if row.runs)
+
+    @property
+    def not_run(self) -> tuple[Row, ...]:
+        """Rungs of the main chain that no run was started of."""
+        return tuple(row for row in self.rows if row.kind == "main" and not row.runs) if self.has_runs else ()
+
 
 def summarise(
-    runs: pd.DataFrame, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None
+    runs: pd.DataFrame,
+    *,
+    compare: Sequence[str] = (),
+    where: Mapping[str, str] | None = None,
+    interval: str = "all",
+    complete: bool = False,
 ) -> list[Table]:
     """One table for each ladder, data set and (with `compare`) value of the compared config keys.
 
-    `runs` is a frame of `analysis.load`. `where` keeps only the runs whose config has these values.
+    `runs` is a frame of `analysis.load`. `where` keeps only the runs whose config has these values. `interval` all:
+    the intervals of a table's changes hold at once with 95%; each: every one by itself. `complete`: tables show rungs
+    that were never run too.
 
     Raises:
         UserError: where runs of one table differ in more than rung and seed, naming the config keys that differ;
             where there is no finished run; where a key of `compare` or `where` is no config key.
     """
-    return [_table(group) for group in groups(runs, tuple(compare), dict(where or {}))]
+    check_interval(interval)
+    found = groups(runs, tuple(compare), dict(where or {}))
+    return [_table(group, interval, complete) for group in found]
 
 
-def paper_table(ladder: Ladder) -> Table:
+def check_interval(kind: str) -> None:
+    """Raise UserError for intervals of a kind that there isn't."""
+    if kind not in INTERVALS:
+        raise unknown("interval", kind, INTERVALS)
+
+
+def paper_table(ladder: Ladder, interval: str = "all") -> Table:
     """The published numbers of a ladder alone. Raises UserError where its file quotes none."""
     entries = layout(ladder, None)
     table = Table(
@@ -106,19 +139,20 @@ def paper_table(ladder: Ladder) -> Table:
         source=ladder.source,
         paper_data=ladder.paper_data,
         image_size=ladder.image_size,
+        interval=interval,
     )
+    check_interval(interval)
     if not table.has_paper:
         raise UserError(f"ladder {ladder.name} quotes no published top-1: nothing to show without runs")
-    rows = tuple(_with_paper_change(row, table) for row in table.rows)
-    return Table(**{**table.__dict__, "rows": rows})
+    return _with_changes(table)
 
 
-def _table(group: Group) -> Table:
+def _table(group: Group, interval: str, complete: bool) -> Table:
     runs, ladder = group.runs, group.ladder
     entries = layout(ladder, runs)
     by_rung = {str(rung): part for rung, part in runs.groupby("rung", dropna=True)}
     values = {rung: _by_seed(part) for rung, part in by_rung.items()}
-    rows = tuple(_row(entry, by_rung.get(entry.rung), values) for entry in entries)
+    rows = tuple(_row(entry, by_rung.get(entry.rung), values.get(entry.rung, {})) for entry in entries)
     first = runs[runs["state"] == "done"].iloc[0]
     seeds = tuple(sorted({int(s) for s in runs["seed"].dropna()}))
     table = Table(
@@ -143,9 +177,51 @@ def _table(group: Group) -> Table:
         overridden=group.overridden,
         seeds=seeds,
         choice=group.choice,
-        notes=(*group.notes, *_notes(runs, rows, seeds)),
+        interval=interval,
+        complete=complete,
     )
-    return Table(**{**table.__dict__, "rows": tuple(_with_paper_change(row, table) for row in rows)})
+    table = _with_changes(table)
+    return replace(table, notes=(*group.notes, *_notes(runs, table)))
+
+
+def _with_changes(table: Table) -> Table:
+    """The table with the models of its runs and of the published numbers, and each row with its changes."""
+    from analysis.compare.model import fit, fit_summaries
+
+    published = {row.rung: found for row in table.rows if row.paper and (found := paper_summary(row.paper))}
+    theirs = fit_summaries(published, PAPER_DIGIT) if published else None
+    ours = None
+    if table.has_runs:
+        ours = fit({row.rung: row.values for row in table.rows}, 100 / table.eval_size if table.eval_size else 0.0)
+    against = neighbours(table.rows, {row.rung for row in table.rows if row.values})
+    judged = _judged(ours, against, table.interval)
+    walk = [row.rung for row in table.rows if row.kind == "main" and row.values]
+    whole = ours.changes([(walk[0], walk[-1])])[0] if ours and len(walk) > 1 and table.kind == "chain" else None
+    # Beside a change of ours the paper's is to the same rung, also where that is not the neighbour.
+    against = {row.rung: row.parent for row in table.rows if row.parent} | against
+    quoted = _judged(theirs, against, table.interval)
+    rows = tuple(
+        replace(row, against=against.get(row.rung), change=judged.get(row.rung), paper_change=quoted.get(row.rung))
+        for row in table.rows
+    )
+    return replace(table, rows=rows, fit=ours, paper_fit=theirs, whole=whole)
+
+
+def _judged(model: Fit | None, against: Mapping[str, str], interval: str) -> dict[str, Change | None]:
+    pairs = [(before, rung) for rung, before in against.items()]
+    return dict(zip(against, model.changes(pairs, LEVEL, interval), strict=True)) if model else {}
+
+
+def neighbours(rows: Sequence[Row], rungs: Container[str]) -> dict[str, str]:
+    """The nearest of `rungs` before each of them; without those that have none."""
+    parents = {row.rung: row.parent for row in rows}
+    found = {}
+    for rung, before in parents.items():
+        while before is not None and before not in rungs:
+            before = parents.get(before)
+        if rung in rungs and before is not None:
+            found[rung] = before
+    return found
 
 
 def _without_runs(references: Sequence[Reference], rows: Sequence[Row]) -> tuple[Reference, ...]:
@@ -154,9 +230,7 @@ def _without_runs(references: Sequence[Reference], rows: Sequence[Row]) -> tuple
     return tuple(reference for reference in references if not any(reference.paper is paper for paper in ours))
 
 
-def _row(entry: Entry, runs: pd.DataFrame | None, values: Mapping[str, Mapping[int, float]]) -> Row:
-    mine = values.get(entry.rung, {})
-    before = values.get(entry.parent or "", {})
+def _row(entry: Entry, runs: pd.DataFrame | None, mine: Mapping[int, float]) -> Row:
     done = None if runs is None else runs[runs["state"] == "done"]
     return Row(
         rung=entry.rung,
@@ -167,22 +241,12 @@ def _row(entry: Entry, runs: pd.DataFrame | None, values: Mapping[str, Mapping[i
         parent=entry.parent,
         top1=Summary.of(mine.values()),
         values=mine,
-        change=change(before, mine),
         params=_mean(done, "params"),
         macs=_mean(done, "macs"),
         images_per_s=_mean(done, "images_per_s"),
         states={} if runs is None else {str(k): int(v) for k, v in runs["state"].value_counts().items()},
         paper=entry.paper,
     )
-
-
-def _with_paper_change(row: Row, table: Table) -> Row:
-    """The row with the change that the paper's own numbers make, judged by its std over seeds where it gives one."""
-    parent = table.row(row.parent)
-    before, after = (paper_summary(r.paper) if r is not None and r.paper else None for r in (parent, row))
-    if before is None or after is None:
-        return row
-    return Row(**{**row.__dict__, "paper_change": welch(before, after)})
 
 
 def paper_summary(paper: PaperRow) -> Summary | None:
@@ -211,19 +275,20 @@ def _int(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
-def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> list[str]:
+def _notes(runs: pd.DataFrame, table: Table) -> list[str]:
     """What a reader must know about the runs behind a table: counts, failures, gaps, mixed code and devices."""
+    rows = table.rows
     counts = {str(k): int(v) for k, v in runs["state"].value_counts().items()}
     rest = [f"{counts[s]} {s}" for s in ("failed", "running", "stopped", "pending") if s in counts]
-    notes = [f"{counts['done']} of {len(runs)} runs done" + (f" ({', '.join(rest)})" if rest else "")]
+    notes = _spread(table)
+    notes += [f"{counts['done']} of {len(runs)} runs done" + (f" ({', '.join(rest)})" if rest else "")]
     failed = [f"{r.rung} seed {r.seed}: {_clip(r.error)}" for r in runs[runs["state"] == "failed"].itertuples()]
     if failed:
         notes.append("failed: " + _some(failed, "; "))
-    main = [row for row in rows if row.kind == "main"]
-    if none := [row.rung for row in main if not row.runs]:
-        notes.append("no run yet of " + _some(none, ", ", 16))
+    if table.not_run:
+        notes.append("not run: " + _some([row.rung for row in table.not_run], ", ", 16))
     have = set(zip(runs["rung"].tolist(), runs["seed"].tolist(), strict=True))
-    gaps = [f"{row.rung} seed {s}" for row in rows if row.runs for s in seeds if (row.rung, s) not in have]
+    gaps = [f"{row.rung} seed {s}" for row in rows if row.runs for s in table.seeds if (row.rung, s) not in have]
     if gaps:
         notes.append(f"{len(gaps)} not launched, by the seeds of the other rungs: " + _some(gaps, ", "))
     done = runs[runs["state"] == "done"]
@@ -231,8 +296,6 @@ def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> lis
         devices = done["device"].dropna().unique()
         on = f" on {devices[0]}" if len(devices) == 1 else ""
         notes.append(f"{in_words(float(done['wall_s'].sum()))} of training, one run after another{on}")
-    if any(row.top1 is not None and row.top1.n == 1 for row in rows):
-        notes.append("no std and no interval where a rung has one seed")
     commits = done["git_commit"].dropna().value_counts()
     if len(commits) > 1:
         notes.append("code of several commits: " + ", ".join(f"{str(c)[:10]} ({_runs(n)})" for c, n in commits.items()))
@@ -243,6 +306,34 @@ def _notes(runs: pd.DataFrame, rows: Iterable[Row], seeds: Sequence[int]) -> lis
         kinds = sorted({str(v) for v in done[column].dropna()})
         if len(kinds) > 1:
             notes.append(f"several {what}, so images/s are not comparable: " + ", ".join(kinds))
+    return notes
+
+
+def _spread(table: Table) -> list[str]:
+    """What the intervals stand on, as far as the heading of the column doesn't say it."""
+    model = table.fit
+    if model is None:
+        return []
+    single = any(row.top1 is not None and row.top1.n == 1 for row in table.rows)
+    if not model.components:
+        return ["no std and no interval where a rung has one seed"] if single else []
+    notes = []
+    if single:
+        notes.append("no std where a rung has one seed; the interval of its change is by the spread of all runs")
+    if model.apart:
+        odd = ", ".join(f"{row.rung} ±{row.top1.std:.2f}" for row in table.rows if row.rung in model.apart and row.top1)
+        own = "their spreads are" if len(model.apart) > 1 else "its spread is"
+        notes.append(f"{odd}: {own} not that of the others, so changes to and from there are by their own runs (Welch)")
+    ragged = len({frozenset(row.values) for row in table.rows if row.values}) > 1
+    if ragged and model.blocked:
+        notes.append("changes are within seeds: where rungs have different ones, not the difference of the two means")
+    elif ragged and len(model.names) > 2:
+        notes.append("rungs share too few seeds to be compared within them")
+    if any(row.change is not None and row.change.half == model.floor for row in table.rows):
+        notes.append(
+            f"no interval is narrower than one of the {table.eval_size:,} images, ±{model.floor:.2f}: the split"
+            " resolves no less"
+        )
     return notes
 
 

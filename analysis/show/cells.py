@@ -46,16 +46,18 @@ class Grid:
 def grid(table: Table, *, titles: bool = False) -> Grid:
     """The cells of a table; `titles` names rungs in words instead of by the name that one types."""
     unit, scale = macs_unit(row.macs for row in table.rows)
+    far = [row for row in table.shown if _skips(row)]
     columns = [Column("rung", left=True)]
     if table.has_runs:
-        columns += [Column("top-1 % ±std"), Column("seeds"), Column("change ±95%"), Column("params M")]
-        columns += [Column(f"MACs {unit}"), Column("images/s")]
+        columns += [Column("top-1 % ±std"), Column("seeds"), Column("change ±95%")]
+        columns += [Column("to", left=True)] if far else []
+        columns += [Column("params M"), Column(f"MACs {unit}"), Column("images/s")]
     gflops = _prints_gflops(table)
     if table.has_paper:
         columns += [Column("top-1 % ±std", True), Column("change ±95%", True)]
         columns += [Column("GFLOPs", True)] if gflops else []
     marks: dict[str, str] = {}
-    lines = [_line(row, table, scale, titles, marks) for row in table.rows]
+    lines = [_line(row, table, scale, titles, marks, bool(far)) for row in table.shown]
     if table.has_paper:
         for ref in table.references:
             theirs = [number(ref.paper.top1) + _mark(ref.paper.note, marks), ""]
@@ -131,10 +133,18 @@ def name_of(row: Row, titles: bool) -> str:
     return f"   └ {name} (side)" if row.kind == "side" else f"   {name} (not a rung)"
 
 
-def _line(row: Row, table: Table, scale: float, titles: bool, marks: dict[str, str]) -> Line:
+def _skips(row: Row) -> bool:
+    """Whether a change is to another rung than the neighbour."""
+    return row.change is not None and row.against != row.parent
+
+
+def _line(row: Row, table: Table, scale: float, titles: bool, marks: dict[str, str], far: bool) -> Line:
     cells = [name_of(row, titles)]
     if table.has_runs:
-        cells += _own_cells(row, scale)
+        top1, seeds, change, *rest = _own_cells(row, scale)
+        before = table.row(row.against) if _skips(row) else None
+        to = "" if before is None else before.title if titles else before.rung
+        cells += [top1, seeds, change, *([to] if far else []), *rest]
     if table.has_paper:
         paper = row.paper
         top1 = spread(paper.top1, paper.std) + _mark(paper.note, marks) if paper else NONE
@@ -158,14 +168,13 @@ def _own_cells(row: Row, scale: float) -> list[str]:
 
 def _footnotes(table: Table, marks: dict[str, str]) -> tuple[str, ...]:
     notes: list[str] = []
-    chain = "the base" if table.kind == "star" else "the rung before (a side rung: to the rung that it hangs off)"
     if table.has_runs:
-        notes.append(f"change: to {chain}; 95% t interval, paired by seed where both have the same seeds, else Welch's")
-    if any(c and c.within_noise for row in table.rows for c in (row.change, row.paper_change)):
+        notes.append("; ".join(filter(None, (f"change: to {_before(table)}", _interval(table)))))
+    if any(c and c.within_noise for row in table.shown for c in (row.change, row.paper_change)):
         notes.append(f"{NOISE} within seed noise: the interval holds 0")
     if table.has_paper:
         seeds = any(row.paper and row.paper.std is not None for row in table.rows)
-        how = f"; std and interval over {PAPER_SEEDS} seeds" if seeds else "; it gives no std, so no interval"
+        how = f"; std over {PAPER_SEEDS} seeds, intervals alike" if seeds else "; it gives no std, so no interval"
         flops = "; its FLOPs are multiply-accumulates" if _prints_gflops(table) else ""
         notes.append(f"paper: {table.source}{how}{flops}")
         if table.has_runs and not table.on_paper_data:
@@ -175,6 +184,31 @@ def _footnotes(table: Table, marks: dict[str, str]) -> tuple[str, ...]:
         notes.append("below the ladder: references, models of timm trained by the same recipe on the same data")
     notes += [f"[{i}] {note}" for i, note in enumerate(marks, 1)]
     return (*notes, *table.notes)
+
+
+def _before(table: Table) -> str:
+    """What the changes are to."""
+    if table.kind == "star":
+        return "the base"
+    side = " (a side rung: to the rung that it hangs off)" if any(row.kind == "side" for row in table.shown) else ""
+    named = ", or where that was not trained to the nearest one before it" if any(map(_skips, table.shown)) else ""
+    return f"the rung before{side}{named}"
+
+
+def interval_words(table: Table) -> str:
+    """Which intervals the changes have."""
+    at_once = table.interval == "all" and sum(row.change is not None for row in table.shown) != 1
+    return "95% interval" + (", for all changes at once" if at_once else "")
+
+
+def _interval(table: Table) -> str:
+    """What the intervals of the changes are, and what they stand on."""
+    model = table.fit
+    if model is None or not model.components:
+        return ""
+    pooled = f"by the spread of all runs ({model.std:.2f}, {model.freedom:.0f} degrees of freedom)"
+    how = [pooled if model.freedom else "", "within seeds" if model.blocked else ""]
+    return "; ".join(filter(None, (f"±: {interval_words(table)}", " ".join(filter(None, how)))))
 
 
 def widths(rows: Sequence[Sequence[str]]) -> list[int]:

@@ -43,7 +43,7 @@ class Chart:
         return content.getvalue()
 
 
-def paper_charts(name: str) -> Iterator[Chart]:
+def paper_charts(name: str, interval: str = "all") -> Iterator[Chart]:
     """Every chart that can be drawn without runs: of a ladder, of `convmixer` (its ladders), or of `all`.
 
     The networks of a ladder that quotes no published numbers are drawn all the same.
@@ -56,20 +56,20 @@ def paper_charts(name: str) -> Iterator[Chart]:
     if name == ALL:
         for ladder in map(load_ladder, list_ladders()):
             if _is_published(ladder):
-                yield from _ladder_paper(ladder)
+                yield from _ladder_paper(ladder, interval)
         yield from _convnext_paper()
         yield from _convmixer_paper()
         return
     if name == CONVMIXER:
         for ladder in map(load_ladder, list_ladders()):
             if ladder.name.startswith(CONVMIXER) and _is_published(ladder):
-                yield from _ladder_paper(ladder)
+                yield from _ladder_paper(ladder, interval)
         yield from _convmixer_paper()
         return
     if name not in list_ladders() and not name.endswith((".yaml", ".yml")):
         raise unknown("ladder", name, [*list_ladders(), CONVMIXER, ALL])
     ladder = load_ladder(name)
-    yield from _ladder_paper(ladder)
+    yield from _ladder_paper(ladder, interval)
     if ladder.name in (*PARTNERS, *PARTNERS.values(), "convnext_isotropic"):
         yield from _convnext_paper()
     if ladder.name == "convmixer_imagenet":
@@ -80,7 +80,7 @@ def _is_published(ladder: Ladder) -> bool:
     return any(rung.paper.top1 is not None for rung in ladder.rungs)
 
 
-def _ladder_paper(ladder: Ladder) -> Iterator[Chart]:
+def _ladder_paper(ladder: Ladder, interval: str) -> Iterator[Chart]:
     from analysis.compare.summary import paper_table
     from analysis.show.charts import roadmap, scatter, sizes, star
     from ladder.networks.rungs import load_ladder
@@ -90,7 +90,7 @@ def _ladder_paper(ladder: Ladder) -> Iterator[Chart]:
     if not _is_published(ladder):
         yield from network_charts(f"{ladder.name}_", ladder, ladder.rungs, ladder.image_size, classes, 3)
         return
-    table = paper_table(ladder)
+    table = paper_table(ladder, interval)
 
     def draw_macs(columns: int) -> Figure | None:
         return scatter.draw_ladder(_with_params(table, ladder), "macs", paper=True, columns=columns)

@@ -22,7 +22,7 @@ from analysis.show.cells import Grid, Line, grid, macs_unit, widths
 CSV_COLUMNS = (
     *("ladder", "data", "eval_split", "recipe", "epochs", "choice"),
     *("rung", "rung_index", "title", "group", "kind", "parent"),
-    *("top1", "top1_std", "seeds", "change", "change_low", "change_high", "change_method", "within_noise"),
+    *("top1", "top1_std", "seeds", "change", "change_to", "change_low", "change_high", "change_method", "within_noise"),
     *("params", "macs", "images_per_s", "runs", "failed"),
     *("paper_top1", "paper_std", "paper_gflops", "paper_change", "paper_change_low", "paper_change_high"),
     *("paper_within_noise", "paper_macs_note"),
@@ -223,6 +223,7 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "top1_std": top1.std if top1 else None,
         "seeds": top1.n if top1 else 0,
         "change": ours["delta"],
+        "change_to": row.against if row.change else None,
         "change_low": ours["low"],
         "change_high": ours["high"],
         "change_method": ours["method"],
@@ -269,7 +270,7 @@ def _json_table(table: Table) -> dict[str, Any]:
             "top1": _plain(
                 asdict(row.top1) | {"by_seed": {str(k): v for k, v in row.values.items()}} if row.top1 else None
             ),
-            "change": _plain(_ends(row.change) if row.change else None),
+            "change": _plain({"to": row.against, **_ends(row.change)} if row.change else None),
             "params": row.params,
             "macs": row.macs,
             "images_per_s": row.images_per_s,
@@ -285,11 +286,24 @@ def _json_table(table: Table) -> dict[str, Any]:
         **head,
         "choice": dict(table.choice),
         "seeds": list(table.seeds),
+        "interval": table.interval,
+        "model": _model(table),
         "macs_unit_shown": macs_unit(row.macs for row in table.rows)[0],
         "rows": rows,
         "references": references,
         "notes": list(table.notes),
     }
+
+
+def _model(table: Table) -> dict[str, Any] | None:
+    """What the intervals of the changes stand on."""
+    model = table.fit
+    if model is None or not model.components:
+        return None
+    whole = _ends(table.whole) if table.whole else None
+    facts: dict[str, Any] = {"std": model.std, "degrees_of_freedom": model.freedom, "within_seeds": model.blocked}
+    facts |= {"spread_apart": list(model.apart), "least_half_width": model.floor, "whole_walk": whole}
+    return {key: _plain(value) for key, value in facts.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -44,6 +44,12 @@ def compare(made: str) -> Decorator:
     return click.option("--compare", "--by", "compare", multiple=True, metavar="KEY", help=about)
 
 
+def interval() -> Decorator:
+    """`--interval all|each`: `interval: str`, whether the intervals of changes hold at once or one by one."""
+    about = "95% for all changes of a table at once, or for each by itself"
+    return click.option("--interval", type=click.Choice(["all", "each"]), default="all", show_default=True, help=about)
+
+
 def where(option: str = "--where", about: str = "only runs with this value") -> Decorator:
     """`--where KEY=VALUE`, as often as wanted: `where: dict[str, str]`."""
     return click.option(option, multiple=True, metavar="KEY=VALUE", callback=_pairs, help=about)

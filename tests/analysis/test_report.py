@@ -86,7 +86,7 @@ def test_the_page_says_what_a_reader_needs(built: tuple[str, list[str]]) -> None
         "91.10 ±0.10",
         "% top-1 of patchify stem, 3 seeds",
         "loss is not finite <at step> 3 & more",
-        "no run yet of increase_width",
+        "not run: increase_width",
         "stray: not a run folder",
         "git checkout " + "a" * 40,
         "python -m ladder.train -m ladder=convnext_32 rung=resnet,stage_ratio,patchify_stem seed=0,1,2",

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 import analysis
-from analysis.compare.stats import change
 from analysis.compare.summary import Table, paper_table, summarise
 from analysis.show.formats import FORMATS, latex, tex
 from analysis.table import main
@@ -78,7 +77,8 @@ def test_rungs_in_ladder_order_and_side_rungs_under_their_parent_against_it(make
     at = names.index("move_up_depthwise")
     assert names[at + 1] == "kernel_9" and [n for n in names if n != "kernel_9"] == main_names
     side, parent = table.row("kernel_9"), table.row("move_up_depthwise")
-    assert side is not None and side.change == change(parent.values, side.values)  # type: ignore[union-attr]
+    assert side is not None and parent is not None and side.against == "move_up_depthwise"
+    assert side.change is not None and side.change.delta == pytest.approx(95.1 - 93.1)
     assert "└ kernel_9 (side)" in FORMATS["text"]([table])
 
 
@@ -89,7 +89,7 @@ def test_paper_columns_and_the_papers_steps_marked_alike(make_study: Make) -> No
     assert rows["stage_ratio"]["paper_within_noise"] == "False"
     assert rows["patchify_stem"]["paper_within_noise"] == "True"
     assert rows["kernel_9"]["paper_gflops"] == "4.21"
-    text = FORMATS["text"]([only(study)])
+    text = FORMATS["text"]([only(study, complete=True)])
     assert "4.46 [1]" in text and "[1] Table 10 prints 4.46" in text and "Swin-T" in text
     assert "compare the changes" not in text  # ours is on the paper's data set
 
@@ -124,9 +124,83 @@ def test_a_half_finished_study_says_what_is_missing(make_study: Make) -> None:
     text = " ".join(FORMATS["text"]([only(study)]).split())
     assert "7 of 9 runs done (1 failed, 1 running)" in text
     assert "failed: patchify_stem seed 1: loss is not finite at step 3" in text
-    assert "no run yet of increase_width, inverted_bottleneck" in text
+    assert "not run: increase_width, inverted_bottleneck" in text
     assert "3 not launched, by the seeds of the other rungs: patchify_stem seed 2, depthwise_conv seed 1" in text
     assert " 1/2 " in text and " 0/1 " in text
+
+
+def test_a_change_is_to_the_nearest_trained_rung_before_and_names_it(make_study: Make) -> None:
+    study = make_study("t", ladder="convnext_t")
+    study.chain(rungs=["resnet50", "stage_ratio", "increase_width", "move_up_depthwise"], data=IMAGENET)
+    study.run("patchify_stem", 0, state="failed", data=IMAGENET)
+    study.run("kernel_9", 0, 95.0, data=IMAGENET)
+    table = only(study)
+    to = {row.rung: row.against for row in table.rows if row.change}
+    assert to == {
+        **{"stage_ratio": "resnet50", "increase_width": "stage_ratio"},
+        **{"move_up_depthwise": "increase_width", "kernel_9": "move_up_depthwise"},
+    }
+    width = table.row("increase_width")
+    assert width is not None and width.change is not None and width.paper_change is not None
+    assert width.change.delta == pytest.approx(1.7)
+    assert width.paper_change.delta == pytest.approx(80.50 - 79.36)  # Table 10, between the same two rungs
+    text = FORMATS["text"]([table])
+    lines = {line.split()[1]: line for line in text.splitlines() if line[:2].strip().isdigit()}
+    assert " stage_ratio " in lines["increase_width"] and " increase_width " in lines["move_up_depthwise"]
+    assert lines["stage_ratio"].count("resnet50") == 0  # a neighbour goes without saying
+    assert "or where that was not trained to the nearest one before it" in " ".join(text.split())
+    assert "patchify_stem" in lines, "a rung with a failed run is shown"
+    assert "depthwise_conv" not in lines and "not run: depthwise_conv, inverted_bottleneck, kernel_7" in text
+    assert csv_rows(table)["increase_width"]["change_to"] == "stage_ratio"
+    (whole,) = summarise(analysis.load(study.root), complete=True)
+    assert len(FORMATS["md"]([whole]).splitlines()) > len(FORMATS["md"]([table]).splitlines()) + 8
+
+
+def test_intervals_hold_at_once_unless_asked_for_each(make_study: Make, capsys: Any) -> None:
+    noise = [[0.0, 0.3, -0.2], [0.1, -0.3, 0.2], [-0.2, 0.1, 0.3], [0.2, 0.2, -0.3]]
+    names = ["resnet", "stage_ratio", "patchify_stem", "depthwise_conv"]
+    study = make_study().chain(rungs=names, top1=lambda index, seed: 90 + noise[index][seed])
+    halves = {}
+    for kind in ("all", "each"):
+        assert main([str(study.root), "--interval", kind, "--format", "json"]) == 0
+        (table,) = json.loads(capsys.readouterr().out)["tables"]
+        assert (table["interval"], table["model"]["degrees_of_freedom"]) == (kind, pytest.approx(6))
+        halves[kind] = table["rows"][1]["change"]["high"] - table["rows"][1]["change"]["delta"]
+    assert halves["each"] == pytest.approx(2.446912 * table["model"]["std"] * (2 / 3) ** 0.5)  # t of 6 degrees
+    assert 1.2 < halves["all"] / halves["each"] < 1.5
+    with pytest.raises(UserError, match="unknown interval 'some'"):
+        only(study, interval="some")
+
+
+def test_runs_that_do_not_differ_give_no_zero_interval(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet", "stage_ratio"], seeds=[0, 1], top1=lambda index, seed: 90 + index / 3.6)
+    table = only(study)
+    row = table.rows[1]
+    assert row.change is not None and row.change.half == pytest.approx(100 / 360) and row.change.within_noise is True
+    assert "no interval is narrower than one of the 360 images, ±0.28" in " ".join(FORMATS["text"]([table]).split())
+
+
+def test_a_rung_that_collapsed_is_told_and_judged_apart(make_study: Make) -> None:
+    study = make_study().chain(top1=lambda index, seed: 90 + index + 0.2 * ((index * 7 + seed * 5) % 3))
+    for seed, top1 in enumerate((10.0, 96.0, 55.0)):
+        study.run("kernel_9", seed, top1)
+    table = only(study)
+    changes = {row.rung: row.change for row in table.rows if row.change}
+    assert changes["kernel_9"].method == "welch" and changes["kernel_9"].half > 20
+    assert changes["gelu"].method == "paired" and changes["gelu"].half < 1
+    text = " ".join(FORMATS["text"]([table]).split())
+    assert "kernel_9 ±43.02: its spread is not that of the others, so changes to and from there" in text
+
+
+def test_rungs_of_one_seed_are_judged_by_the_others(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet", "stage_ratio", "patchify_stem"], top1=lambda i, s: 90 + i + (i * s) % 2)
+    study.run("depthwise_conv", 0, 95.0)
+    table = only(study)
+    row = table.row("depthwise_conv")
+    assert row is not None and row.change is not None and row.change.within_noise is not None
+    text = " ".join(FORMATS["text"]([table]).split())
+    assert "no std where a rung has one seed; the interval of its change is by the spread of all runs" in text
+    assert "changes are within seeds: where rungs have different ones" in text
 
 
 def test_without_a_finished_run_there_is_nothing_to_tabulate(make_study: Make) -> None:
@@ -278,7 +352,7 @@ class Cells(HTMLParser):
 def test_every_format_holds_the_same_numbers(make_study: Make) -> None:
     study = make_study("t", ladder="convnext_t").chain(data=IMAGENET)
     study.run("kernel_5", 0, 93.0, data=IMAGENET)
-    table = only(study)
+    table = only(study, complete=True)
     rows = csv_rows(table)
     values = json.loads(FORMATS["json"]([table]))["tables"][0]
     assert [r["rung"] for r in values["rows"]] == list(rows)

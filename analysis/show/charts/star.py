@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from analysis.compare.layout import chart_order
+from analysis.show.cells import interval_words
 from analysis.show.charts import style
 
 if TYPE_CHECKING:
@@ -17,22 +18,22 @@ if TYPE_CHECKING:
 
 
 def draw(table: Table, *, paper: bool = False, columns: int = 2) -> Figure | None:
-    """The change of each rung to its parent (in a star: to the base); None where no change is known.
+    """The change of each rung to the one before (in a star: to the base); None where no change is known.
 
     Filled: the interval leaves 0 out. Hollow: within seed noise. A cross: no interval is known.
     """
-    ordered = chart_order(table.rows)
+    ordered = chart_order(table.shown)
     rows = [(row, change) for row in ordered if (change := row.paper_change if paper else row.change) is not None]
     if not rows:
         return None
     with style.context(columns):
         size, width = style.SIZES[columns], style.WIDTHS[columns]
-        notes = style.wrap(_caption(table, [c for _, c in rows], paper), width - 0.12, size - 1)
+        notes = style.wrap(_caption(table, rows, paper), width - 0.12, size - 1)
         line = 0.2 if columns == 2 else 0.17
         title = f"{table.title}: what each step changed"
         top, bottom = style.title_height(title, columns), 0.46 + (size + 1) / 72 * len(notes)
         fig = style.figure(columns, top + bottom + line * len(rows))
-        labels = [row.title for row, _ in rows]
+        labels = [_label(table, row) for row, _ in rows]
         left = 0.06 + style.text_width(fig, labels, size) + 0.08
         numbers = style.text_width(fig, [_number(c) for _, c in rows], size - 0.6) + 0.06
         axes = style.place(fig, left, bottom, width - left - numbers - 0.1, line * len(rows))
@@ -100,14 +101,23 @@ def _number(change: Change) -> str:
     return f"{change.delta:+.2f}{half}"
 
 
-def _caption(table: Table, changes: list[Change], paper: bool) -> str:
+def _label(table: Table, row: Row) -> str:
+    """The step, and what it is compared to where that is not its neighbour."""
+    before = table.row(row.against) if row.against != row.parent else None
+    return row.title if before is None else f"{row.title} (to {before.title})"
+
+
+def _caption(table: Table, rows: list[tuple[Row, Change]], paper: bool) -> str:
+    changes = [change for _, change in rows]
     parts = [f"Published: {table.source}" if paper else f"{table.data}, {table.eval_split} split, {table.training}"]
     if any(not math.isnan(c.half) for c in changes):
-        parts += ["bars: 95% interval", "hollow: within seed noise"]
+        parts.append(f"bars: {interval_words(table)}")
+    if any(c.within_noise for _, c in rows):
+        parts.append("hollow: within seed noise")
     if any(math.isnan(c.half) for c in changes):
         parts.append("cross: no interval, too few seeds" if not paper else "cross: the paper gives no std")
-    if any(row.kind == "side" for row in table.rows):
+    if any(row.kind == "side" for row, _ in rows):
         parts.append("square: not adopted")
-    if any(_published(table, row, paper) for row in table.rows):
+    if any(_published(table, row, paper) for row, _ in rows):
         parts.append("diamond: the paper's")
     return "; ".join(parts) + "."

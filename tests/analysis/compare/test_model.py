@@ -214,6 +214,18 @@ def test_published_numbers_share_a_spread_over_rungs() -> None:
     assert unknown is not None and unknown.method == "none" and unknown.delta == pytest.approx(0.5)
 
 
+def test_the_papers_stage_ratio_and_patchify_steps() -> None:
+    """Table 10: 78.82 ±0.07, 79.36 ±0.07, 79.51 ±0.18 over 3 seeds; the first step is clear, the second is not."""
+    rows = {"resnet50": Summary(78.82, 0.07, 3), "stage_ratio": Summary(79.36, 0.07, 3)}
+    alone = fit_summaries(rows).changes([("resnet50", "stage_ratio")])[0]
+    assert alone is not None and alone.method == "welch" and alone.delta == pytest.approx(0.54)
+    assert alone.half == pytest.approx(2.776 * math.sqrt(2 * 0.07**2 / 3), abs=1e-3)
+    whole = fit_summaries({**rows, "patchify_stem": Summary(79.51, 0.18, 3)})
+    first, second = whole.changes([("resnet50", "stage_ratio"), ("stage_ratio", "patchify_stem")])
+    assert first is not None and second is not None
+    assert first.within_noise is False and second.within_noise is True
+
+
 def test_a_design_of_factors_is_statsmodels_with_blocks_and_hc3() -> None:
     from statsmodels.regression.linear_model import OLS
 
