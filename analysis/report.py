@@ -287,7 +287,7 @@ def _reproduce(contents: Contents, launched: Sequence[str]) -> str:
         parts.append("<p>As the runs' configs read, every choice spelled out (a run that is done is skipped):</p>")
         parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
     names = " ".join([*dict.fromkeys(_named(Path(path).parent) for path in runs["path"]), *contents.options])
-    parts.append(f"<p>This page: <code>python -m analysis.report {html.escape(names)}</code></p>")
+    parts.append(f"<p>This page: <code>ladder report {html.escape(names)}</code></p>")
     rows = [(name, ", ".join(values)) for name, values in versions_of(runs).items() if values]
     parts.append(page.plain_table(("what", "version"), rows))
     return "\n".join(parts)

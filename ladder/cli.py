@@ -118,7 +118,7 @@ class Ladder(click.Group):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The way: three lines to start, then the commands."""
-        formatter.write(f"{self.help}\n\n{START}\n")
+        formatter.write(f"{self.help}\n\nUsage: ladder COMMAND [ARGUMENTS]...\n\n{START}\n")
         for heading, group in COMMANDS.items():
             formatter.write(f"\n{heading}\n")
             formatter.write("".join(f"  ladder {name:<13}{words}\n" for name, (_, words) in group.items()))

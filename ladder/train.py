@@ -1,8 +1,8 @@
-"""Owns the entry point `python -m ladder.train`: one run, or a sweep of runs, from a Hydra config.
+"""Owns the entry point `ladder train` (`python -m ladder.train`): one run, or a sweep of runs, from a Hydra config.
 
-One run:    python -m ladder.train ladder=convnext_mini rung=gelu data=digits seed=0
-A sweep:    python -m ladder.train -m ladder=convnext_mini 'rung=range(13)' seed=0,1,2
-A study:    python -m ladder.train experiment=demo
+One run:    ladder train ladder=convnext_mini rung=gelu data=digits seed=0
+A sweep:    ladder train -m ladder=convnext_mini 'rung=range(13)' seed=0,1,2
+A study:    ladder train experiment=demo
 
 A run that is done is skipped, one that was cut off goes on where it was. Exit codes: 0 done, 1 a run failed,
 2 a mistake in what was asked, 75 stopped by a signal and resumable by the same command.

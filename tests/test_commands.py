@@ -101,15 +101,16 @@ def test_without_arguments_it_shows_the_way(capsys: pytest.CaptureFixture[str]) 
     assert max(len(line) for line in out.splitlines()) <= 100
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in OURS)], ids=" ".join)
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
-        f"import sys, ladder.cli; code = ladder.cli.main({arguments});"
-        "print(sorted({'torch', 'pandas', 'timm', 'wandb', 'matplotlib', 'hydra'} & set(sys.modules)))"
+        "import sys, ladder.cli\n"
+        f"for arguments in (['--help'], *([name, '--help'] for name in {OURS})):\n"
+        "    assert ladder.cli.main(arguments) == 0\n"
+        "    heavy = {'torch', 'pandas', 'timm', 'wandb', 'matplotlib', 'hydra'} & set(sys.modules)\n"
+        "    assert not heavy, f'{heavy} for {arguments}'\n"
     )
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_train_gets_its_arguments_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:

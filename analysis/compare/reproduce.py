@@ -67,7 +67,7 @@ def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) 
     given = [head, *([f"rung={','.join(names)}"] if names else []), f"seed={','.join(map(str, seeds))}", *rest]
     several = len(seeds) > 1 or len(rungs) > 1
     words = " ".join(shlex.quote(word) for word in given)
-    return f"python -m ladder.train {'-m ' if several else ''}{words}"
+    return f"ladder train {'-m ' if several else ''}{words}"
 
 
 def _network(config: Mapping[str, Any], ladder: Ladder | None, path: str) -> tuple[tuple[str, ...], str]:

@@ -57,7 +57,7 @@ class Packed:
             header, *lines = [line.rstrip("\r\n") for line in file] or [""]
         first, _, rest = header.partition(",")
         if first != "run":
-            raise UserError(f"{self.folder}: curves.csv is not what python -m analysis.export writes")
+            raise UserError(f"{self.folder}: curves.csv is not what ladder export writes")
         for line in lines:
             run, _, cells = line.partition(",")
             parts.setdefault(run, [rest]).append(cells)
@@ -100,7 +100,7 @@ def _find(folder: str, stamps: tuple[int, ...]) -> Packed:
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not what python -m analysis.export writes: {one_line(error)}") from None
+        raise UserError(f"{path} is not what ladder export writes: {one_line(error)}") from None
     return Packed(folder, configs)
 
 

@@ -87,7 +87,7 @@ class Speeds:
 
 
 def from_bench(path: Path) -> list[Speed]:
-    """The networks of a file that `python -m ladder.bench ... format=json out=FILE` wrote. Raises UserError."""
+    """The networks of a file that `ladder bench ... format=json out=FILE` wrote. Raises UserError."""
     try:
         content = json.loads(path.read_text())
         about = content["conditions"]
@@ -97,7 +97,7 @@ def from_bench(path: Path) -> list[Speed]:
         raise UserError(f"bench file {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is not what `python -m ladder.bench ladder=... format=json out=FILE` writes: {one_line(error)}"
+            f"{path} is not what `ladder bench ladder=... format=json out=FILE` writes: {one_line(error)}"
         ) from None
 
 

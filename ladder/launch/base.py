@@ -71,7 +71,7 @@ class StudyLauncher(Launcher):
         for run in runs:
             folders.setdefault(run.dir.path.parent, []).append(run.label)
         name = ", ".join(str(folder) for folder in folders)
-        command = shlex.join(["python", "-m", "ladder.train", *sys.argv[1:]])
+        command = shlex.join(["ladder", "train", *sys.argv[1:]])
         outcomes = {run.dir.path: Outcome("skipped", run.label) for run in runs if run.dir.is_done}
         todo = [run for run in runs if run.dir.path not in outcomes]
         if todo:

@@ -115,7 +115,7 @@ def _each(override: Override) -> list[str]:
 
 
 def runs_of(overrides: Sequence[str]) -> list[Run]:
-    """The runs that `python -m ladder.train -m OVERRIDES` would launch, each once. Starts and writes nothing.
+    """The runs that `ladder train -m OVERRIDES` would launch, each once. Starts and writes nothing.
 
     Raises UserError for overrides that can't be.
     """

@@ -167,7 +167,7 @@ def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
         if outcome.state == "failed":
             lines += [f"  failed {outcome.label}: {outcome.error}", f"         log: {folder / LOG}"]
     if counts[LEFT]:
-        lines.append(f"What is queued or running goes on. How far it is: python -m analysis.status {study} --watch")
+        lines.append(f"What is queued or running goes on. How far it is: ladder status {study} --watch")
     if counts["failed"] or counts["stopped"] or counts[NOT_STARTED] or counts[LEFT]:
         lines.append(f"To go on, type the same again ({again}): what is done is skipped, what was cut off is resumed.")
     return "\n".join(lines)

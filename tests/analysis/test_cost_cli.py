@@ -1,4 +1,4 @@
-"""`python -m analysis.cost`: the paper's table from shapes alone, in every format."""
+"""`ladder cost`: the paper's table from shapes alone, in every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the checks of `python -m analysis.experiments`: a line for each study, measured where it was, else planned."""
+"""Owns the checks of `ladder experiments`: a line for each study, measured where it was, else planned."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_tables_and_the_report_need_no_run_folder(
     assert commands(analysis.load(out)) == commands(analysis.load(study.root))
     monkeypatch.setattr("analysis.show.page.picture", lambda chart: chart.stem)  # drawn from what the tables show
     pages = [build(folder, compare=["recipe.lr"]) for folder in (study.root, out)]
-    pages[1] = (pages[1][0].replace("analysis.report runs/published/lr", "analysis.report runs/lr"), pages[1][1])
+    pages[1] = (pages[1][0].replace("ladder report runs/published/lr", "ladder report runs/lr"), pages[1][1])
     assert pages[0] == pages[1] and "recipe.lr=0.01" in pages[1][0] and "throughput" in pages[1][0]
 
 
@@ -76,13 +76,13 @@ def test_what_the_launcher_was_told_is_kept_without_places_of_this_machine(
     study = make_study("mine")
     study.run("resnet", 0, 90.0, data={"root": str(tmp_path / "images")})
     study.run("gelu", 0, state="failed", error=f"no such file: {tmp_path}/images/x.png")
-    command = f"python -m ladder.train -m rung=0,8 data.root={tmp_path}/images runs_dir=/scratch/me +a.b=c"
+    command = f"ladder train -m rung=0,8 data.root={tmp_path}/images runs_dir=/scratch/me +a.b=c"
     (study.root / "study.json").write_text(json.dumps({"format": 1, "launches": {command: {"runs": ["a", "b"]}}}))
     out = tmp_path / "out" / "mine"
     export(study.root, out)
     everything = "".join(path.read_text() for path in out.iterdir())
     assert str(tmp_path) not in everything and "/scratch" not in everything
-    assert launches(analysis.load(out)) == {"python -m ladder.train -m rung=0,8 +a.b=c": ["a", "b"]}
+    assert launches(analysis.load(out)) == {"ladder train -m rung=0,8 +a.b=c": ["a", "b"]}
 
 
 def test_a_packed_study_packs_again_to_the_same_files(mixed: Any, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_cannot_be_packed_is_told_in_one_line(make_study: Make, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("study.json", lambda text: text[:40], "study.json is not what python -m analysis.export writes"),
+        ("study.json", lambda text: text[:40], "study.json is not what ladder export writes"),
         ("study.json", lambda text: text.replace('"packed": 1', '"packed": 2'), "this version reads format 1"),
         ("results.csv", lambda text: text.replace("rung_index", "place"), "results.csv lacks rung_index"),
         ("curves.csv", lambda text: text.replace("run,", "", 1), "curves.csv is not what"),

@@ -1,4 +1,4 @@
-"""Owns the checks of `python -m analysis.plan`: its sums by hand, where its speeds come from, what it admits."""
+"""Owns the checks of `ladder plan`: its sums by hand, where its speeds come from, what it admits."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def study(study_type: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     study.run("depthwise_conv", 1, state="running", epochs_done=1)
     (study.root / "stray").mkdir()
     runs = [path.name for path in study.root.iterdir() if path.name != "stray"] + ["gelu-s0-00000000"]
-    command = "python -m ladder.train -m experiment=demo 'recipe.lr=0.004'"
+    command = "ladder train -m experiment=demo 'recipe.lr=0.004'"
     launches = {command: {"launched": 1.0, "runs": runs}}
     (study.root / "study.json").write_text(json.dumps({"format": 1, "launches": launches}))
     return study
@@ -89,9 +89,9 @@ def test_the_page_says_what_a_reader_needs(built: tuple[str, list[str]]) -> None
         "not run: increase_width",
         "stray: not a run folder",
         "git checkout " + "a" * 40,
-        "python -m ladder.train -m ladder=convnext_32 rung=resnet,stage_ratio,patchify_stem seed=0,1,2",
+        "ladder train -m ladder=convnext_32 rung=resnet,stage_ratio,patchify_stem seed=0,1,2",
         "conv: depthwise",
-        "As launched: python -m ladder.train -m experiment=demo 'recipe.lr=0.004'",
+        "As launched: ladder train -m experiment=demo 'recipe.lr=0.004'",
         "1 launched and not started yet: gelu-s0-00000000",
         "PyTorch 2.15.0",
         "top-1 of the last epoch on the test split",
@@ -125,11 +125,11 @@ def test_compared_values_are_a_part_each(make_study: Make, monkeypatch: pytest.M
     assert "recipe.lr=0.001" in page.text and "recipe.lr=0.004" in page.text
     assert "What differs between the runs, beside rung and seed" in page.text
     assert {"ladder-0", "ladder-1"} <= page.ids
-    assert f"analysis.report runs/{study.root.name} --compare recipe.lr" in page.text
+    assert f"ladder report runs/{study.root.name} --compare recipe.lr" in page.text
 
     page = Page(build(study.root, where={"recipe.lr": "1e-3"})[0])
     assert "6 of 6 runs done." in page.text and "a fault" not in page.text, "the others are not on this page"
-    assert f"analysis.report runs/{study.root.name} --where recipe.lr=1e-3" in page.text
+    assert f"ladder report runs/{study.root.name} --where recipe.lr=1e-3" in page.text
 
 
 def test_sizes_are_drawn(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Owns the checks of `python -m analysis.status`: what it says of run folders in every state, and how fast."""
+"""Owns the checks of `ladder status`: what it says of run folders in every state, and how fast."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs `python -m ladder.train ARGUMENTS` in this process, in an empty folder: exit code, stdout, stderr."""
+    """Runs `ladder train ARGUMENTS` in this process, in an empty folder: exit code, stdout, stderr."""
 
     def run(*arguments: str, tiny: bool = True) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)

@@ -121,7 +121,7 @@ def test_a_launcher_that_was_killed_finds_its_jobs_again(cluster: SlurmCluster, 
     watching.send_signal(signal.SIGINT)
     left = finish(watching)
     assert left.code == 75, left.out + left.err
-    assert "4 left in the queue" in left.out and "analysis.status" in left.out and "scancel --name=" in left.out
+    assert "4 left in the queue" in left.out and "ladder status" in left.out and "scancel --name=" in left.out
     assert len(cluster.jobs()) == 4
 
     watching = sweep.start("rung=0,1,2,3", LATER)

@@ -63,7 +63,7 @@ class Sweep:
         return self.root / "runs" / "tiny"
 
     def command(self, *overrides: str) -> list[str]:
-        """The arguments of `python -m ladder.train`."""
+        """The arguments of `ladder train`."""
         return ["-m", *TINY, *self.launcher, f"runs_dir={self.root / 'runs'}", *overrides]
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:

@@ -40,7 +40,7 @@ TINY = (
 
 
 def config(*overrides: str) -> DictConfig:
-    """The composed config of `python -m ladder.train OVERRIDES`, the tiny settings below them."""
+    """The composed config of `ladder train OVERRIDES`, the tiny settings below them."""
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("train", overrides=[*TINY, *overrides])

@@ -64,8 +64,8 @@ def test_the_command_makes_the_same_run(make_study: Make, composed: Any, overrid
     written(study, run)
     (command,) = commands(analysis.load(study.root))
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "ladder.train"]
-    again = composed([w for w in words[3:] if w != "-m"])
+    assert words[:2] == ["ladder", "train"]
+    again = composed([w for w in words[2:] if w != "-m"])
     assert again.config_hash == run.config_hash and again.group_hash == run.group_hash
     assert again.label == run.label and again.study == "mine"
     assert dict(again.config["engine"]) == dict(run.config["engine"])
@@ -75,7 +75,7 @@ def test_the_command_makes_the_same_run(make_study: Make, composed: Any, overrid
 def test_published_runs_keep_their_names(composed: Any, study: str) -> None:
     run = analysis.load(PUBLISHED / study).tail(1)
     (command,) = commands(run)
-    assert composed(shlex.split(command)[3:]).label == run["run"].item()
+    assert composed(shlex.split(command)[2:]).label == run["run"].item()
 
 
 def test_weights_to_start_from_are_named(make_study: Make, composed: Any, tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_whole_sweep_is_one_command_and_uneven_seeds_are_one_each(make_study: 
             written(study, composed(["ladder=convnext_32", f"rung={rung}", f"seed={seed}", "study=demo"]))
     written(study, composed(["ladder=convnext_32", "rung=kernel_9", "seed=0", "study=demo"]))
     assert sorted(commands(analysis.load(study.root))) == [
-        "python -m ladder.train -m ladder=convnext_32 'rung=range(13)' seed=0,1 recipe=digits data=digits study=demo",
-        "python -m ladder.train ladder=convnext_32 rung=kernel_9 seed=0 recipe=digits data=digits study=demo",
+        "ladder train -m ladder=convnext_32 'rung=range(13)' seed=0,1 recipe=digits data=digits study=demo",
+        "ladder train ladder=convnext_32 rung=kernel_9 seed=0 recipe=digits data=digits study=demo",
     ]
 
 
