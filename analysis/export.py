@@ -15,8 +15,10 @@ import click
 
 from analysis.show import options
 from ladder.command import FOLDER, command
-from ladder.errors import UserError, run_cli
+from ladder.errors import UserError, one_line, run_cli
 from ladder.runs.folder import METRICS, OWN_FOLDERS
+from ladder.runs.records import Unreadable
+from ladder.text import printable, safe_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,14 +52,15 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     """
     from analysis.compare.reproduce import launches
     from analysis.read import packed
+    from analysis.read.columns import UNREADABLE
     from analysis.read.configs import flatten, read_config
-    from analysis.read.curves import read_text
     from analysis.read.load import load
     from analysis.show.files import write_text
 
     tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
     _check_out(out)
     runs = load(study, on_skip=tell)
+    runs = runs[runs["state"] != UNREADABLE]
     if not len(runs):
         raise UserError(f"{study} has no run: nothing to export")
     configs = {str(r.run): flatten(read_config(str(r.path)) or {}) for r in runs.itertuples()}
@@ -69,7 +72,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
         "config": shared,
         "configs": {run: {k: v for k, v in c.items() if k not in shared} for run, c in configs.items() if c},
     }
-    curves = _curves({str(r.run): read_text(str(r.path)) for r in runs.itertuples()}, tell)
+    curves = _curves({str(r.run): str(r.path) for r in runs.itertuples()}, tell)
     files = {packed.RESULTS: _results(runs), packed.CURVES: curves, packed.STUDY: json.dumps(content, indent=1) + "\n"}
     for name, text in files.items():
         write_text(out / name, text)
@@ -106,22 +109,40 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, float):
         return repr(float(value))  # to the last bit
     if name == "error":
-        return _without_here(str(value))
+        return safe_cell(_without_here(str(value)))
+    if isinstance(value, str):
+        return safe_cell(value)
     text = str(value)
     return text.lower() if text in ("True", "False") else text
 
 
-def _curves(texts: Mapping[str, str], tell: Callable[[str], None]) -> str:
+def _curves(paths: Mapping[str, str], tell: Callable[[str], None]) -> str:
     """All metrics.csv as one, cell by cell as they were."""
-    lines = [",".join(("run", *METRICS))]
-    for run, text in texts.items():
-        for row in csv.DictReader(text.splitlines()):
-            cells = [row.get(name) for name in METRICS]
-            if any(cell is None for cell in cells):
-                tell(f"{run}: metrics.csv is broken or lacks a column")
-                break
-            lines.append(",".join((run, *(str(cell) for cell in cells))))
-    return "\n".join(lines) + "\n"
+    from analysis.read.curves import text_of
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("run", *METRICS))
+    for run, path in paths.items():
+        try:
+            rows = list(csv.DictReader(text_of(path).splitlines()))
+        except (Unreadable, csv.Error) as reason:
+            tell(printable(f"{path}: {one_line(reason)}"))
+            continue
+        if all(isinstance(row.get(name), str) for row in rows for name in METRICS):
+            writer.writerows([safe_cell(run), *(_number(row[name]) for name in METRICS)] for row in rows)
+        else:
+            tell(printable(f"{path}: metrics.csv is broken or lacks a column"))
+    return out.getvalue()
+
+
+def _number(text: str) -> str:
+    """The cell of a number; what is none stays so, and can't be taken for a formula either."""
+    try:
+        float(text or 0)
+    except ValueError:
+        return safe_cell(printable(text))
+    return text
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +17,19 @@ import click
 from analysis.read.load import holds_runs
 from analysis.show import options
 from ladder.command import FOLDER, command
-from ladder.errors import UserError, one_line, run_cli
+from ladder.errors import UserError, run_cli
 from ladder.launch.study import planned
-from ladder.runs.folder import FORMAT, RunDir, Status, folders_in, is_dead, is_run
+from ladder.runs.folder import FORMAT, Status, folders_in, is_dead, is_run, status_in
+from ladder.runs.records import Unreadable, read_json
+from ladder.text import printable
 from ladder.training.progress import duration
 
-STATES = ("done", "running", "dead", "failed", "stopped", "pending")
+STATES = ("done", "running", "dead", "failed", "unreadable", "stopped", "pending")
 MEANING = {
     "dead": "its process ended without a word; the same launch resumes it",
     "stopped": "saved when asked to stop; the same launch resumes it",
     "pending": "not started yet",
+    "unreadable": "its files are broken or of another version; the others are not affected",
 }
 SHOWN = 12  # names of a state in the text, before "and N more"
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
@@ -65,8 +69,15 @@ class Row:
         return self.run if self.rung is None else f"{self.rung} s{self.seed}"
 
 
-def read(study: Path) -> list[Row]:
-    """The runs of a study: those it was asked for in that order, then others by name. Raises UserError for no study."""
+def _tell(line: str) -> None:
+    print(f"skipped {line}", file=sys.stderr)
+
+
+def read(study: Path, *, on_skip: Callable[[str], None] = _tell) -> list[Row]:
+    """The runs of a study: those it was asked for in that order, then others by name. Raises UserError for no study.
+
+    `on_skip` gets a line where the note of what it was asked for can't be read (by default it goes to stderr).
+    """
     if not study.is_dir():
         raise UserError(f"no study folder {study}: give one, such as runs/demo")
     if is_run(study):
@@ -77,7 +88,12 @@ def read(study: Path) -> list[Row]:
         found, others = folders_in(study)
     except OSError as error:
         raise UserError(f"study folder {study}: {error.strerror}") from None
-    asked, exists = planned(study), set(found)
+    exists = set(found)
+    try:
+        asked = planned(study)
+    except Unreadable as reason:
+        asked = []
+        on_skip(printable(f"{study}: {reason}"))
     names = list(dict.fromkeys([*asked, *found]))
     now = time.time()
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -90,25 +106,27 @@ def read(study: Path) -> list[Row]:
 
 
 def _read(path: Path, exists: bool, now: float) -> Row:
+    name = printable(path.name)
     if not exists:
-        return Row(path.name, "pending")
-    log = str(path / "train.log")
+        return Row(name, "pending")
+    log = printable(str(path / "train.log"))
     try:
-        status = RunDir(path).read_status()
-        done = (path / "result.json").exists()
+        status, result = status_in(path), read_json(path / "result.json")
+        if result is not None:
+            result.check_format(FORMAT)
         if status is None:
-            return Row(path.name, "done" if done else "pending")
-        if status.format != FORMAT:
-            return Row(path.name, "failed", error=f"of format {status.format}; this version reads {FORMAT}", log=log)
-        return _row(path.name, status, done, now, log)
-    except (OSError, TypeError, ValueError) as error:
-        return Row(path.name, "failed", error=f"status.json can't be read: {one_line(error)}", log=log)
+            return Row(name, "pending" if result is None else "done")
+        return _row(name, status, result is not None, now, log)
+    except Unreadable as reason:
+        return Row(name, "unreadable", error=str(reason), log=log)
 
 
 def _row(name: str, status: Status, done: bool, now: float, log: str) -> Row:
     state = "done" if done else "dead" if is_dead(status, now) else status.state
-    if state not in STATES or (state == "done" and not done):
-        raise ValueError(f"it says {state!r}, and there is no result.json")
+    if state == "done" and not done:
+        raise Unreadable("status.json says done, but there is no result.json")
+    if state not in STATES:
+        raise Unreadable(f"status.json: state {state!r:.60}; known are running, stopped, failed, done")
     epoch = status.step / status.steps * status.epochs if status.steps else float(status.epoch)
     return Row(
         run=name,
@@ -151,6 +169,8 @@ def text(study: Path, rows: Sequence[Row]) -> str:
         ]
     for row in by_state["failed"]:
         lines += ["", f"failed  {row.run}: {row.error}", f"        log: {row.log}"]
+    if by_state["unreadable"]:
+        lines += ["", *(f"unreadable {row.run}: {row.error}" for row in by_state["unreadable"])]
     for state in ("stopped", "pending"):
         if names := [row.run for row in by_state[state]]:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

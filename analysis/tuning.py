@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.overrides import OWN, load_ladder_or_none, overrides
-from analysis.compare.selection import natural, only, without_copies
+from analysis.compare.selection import natural, of_known_settings, only, unreadable, without_copies
 from analysis.compare.stats import Summary
 from analysis.read.configs import OWN_KEYS, flatten, read_config, show
 from analysis.show import options
@@ -39,7 +39,9 @@ def grid(runs: pd.DataFrame) -> Grid:
     Raises:
         UserError: no done run; one setting alone; several data sets or splits, whose top-1 can't be compared.
     """
+    runs = of_known_settings(runs, ("seed",))
     done, notes = without_copies(runs[runs["state"] == "done"])
+    notes += unreadable(runs)
     if not len(done):
         raise UserError("no run is done yet: nothing to compare")
     sets = list(dict.fromkeys(f"{name} {split}" for name, split in zip(done["data"], done["eval_split"], strict=True)))

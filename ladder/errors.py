@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ladder.text import printable
+
 LONGEST = 600  # characters of an error that a person reads
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,8 +29,7 @@ class UserError(ValueError):
 
 def one_line(error: BaseException | str) -> str:
     """The error's text folded into one line that a terminal can show; its type where it has no text."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 5 :]}"
 
 

@@ -16,13 +16,17 @@ DEEPEST = 50  # levels of nesting
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """What the file at `path` holds, as plain values. Raises UserError."""
-    text = _text(path)
+    return parse_yaml(_text(path), str(path), loader)
+
+
+def parse_yaml(text: str, name: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """What the YAML of a file called `name` holds, as plain values. Raises UserError."""
     try:
         document = loader(text)
         node = document.get_single_node()
         if node is None:
             return None
-        _size(node, 1, {}, path)
+        _size(node, 1, {}, name)
         return document.construct_document(node)
     except UserError:
         raise
@@ -30,13 +34,13 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         what = ", ".join(filter(None, (error.context, error.problem)))
-        raise UserError(f"{path}{place}: not YAML: {what or one_line(error)}") from None
+        raise UserError(f"{name}{place}: not YAML: {what or one_line(error)}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {one_line(error)}") from None
+        raise UserError(f"{name}: not YAML: {one_line(error)}") from None
     except RecursionError:
-        raise _too_deep(path) from None
+        raise _too_deep(name) from None
     except Exception as error:  # of the functions behind numbers, dates, binary data, each with errors of its own
-        raise UserError(f"{path}: holds a value that can't be: {one_line(error)}") from None
+        raise UserError(f"{name}: holds a value that can't be: {one_line(error)}") from None
 
 
 def _text(path: Path) -> str:
@@ -56,13 +60,13 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}, line {line}: not YAML: byte 0x{content[error.start]:02x} is no UTF-8") from None
 
 
-def _size(node: yaml.Node, depth: int, known: dict[int, int | None], path: Path) -> int:
+def _size(node: yaml.Node, depth: int, known: dict[int, int | None], name: str) -> int:
     """How many values a node holds, aliases spelt out. Raises UserError above what is allowed."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if depth > DEEPEST:
-        raise _too_deep(path)
-    place = f"{path}, line {node.start_mark.line + 1}"
+        raise _too_deep(name)
+    place = f"{name}, line {node.start_mark.line + 1}"
     key = id(node)
     if key in known:
         size = known[key]
@@ -73,12 +77,12 @@ def _size(node: yaml.Node, depth: int, known: dict[int, int | None], path: Path)
     total = 1
     for item in node.value:
         for part in item if isinstance(item, tuple) else (item,):
-            total += _size(part, depth + 1, known, path)
+            total += _size(part, depth + 1, known, name)
     if total > MOST_NODES:
         raise UserError(f"{place}: its aliases stand for more than {MOST_NODES:,} values")
     known[key] = total
     return total
 
 
-def _too_deep(path: Path) -> UserError:
-    return UserError(f"{path}: nested more than {DEEPEST} levels deep")
+def _too_deep(name: str) -> UserError:
+    return UserError(f"{name}: nested more than {DEEPEST} levels deep")

@@ -13,6 +13,7 @@ DOORS = {
     "ladder.command",
     "ladder.errors",
     "ladder.paths",
+    "ladder.text",
     "ladder.yaml_files",
     "analysis",
 }  # directly in a package, and no command

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.read.configs import lookup, read_config
 from analysis.read.packed import of_run
-from ladder.errors import UserError
+from ladder.runs.records import Unreadable, read_text
 
 if TYPE_CHECKING:
     from ladder.networks.rungs import Ladder
@@ -19,13 +19,10 @@ OWN = "the rung's own"  # the value of a spec key that a run did not override
 
 @lru_cache(maxsize=64)
 def load_ladder_or_none(name: str) -> Ladder | None:
-    """The ladder of a name; None where this installation has no such ladder."""
-    from ladder.networks.rungs import load_ladder
+    """The ladder of a name; None where this installation has no such ladder. A run names none by its path."""
+    from ladder.networks.rungs import list_ladders, load_ladder
 
-    try:
-        return load_ladder(name)
-    except UserError:
-        return None
+    return load_ladder(name) if name in list_ladders() else None
 
 
 def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
@@ -50,16 +47,12 @@ def _own_spec(config: dict[str, Any], ladder: Ladder | None) -> Spec | None:
         if config.get("steps") is not None or config.get("without") is not None:
             return ladder.subset(config.get("steps"), config.get("without")).spec
         return ladder.rung(config.get("rung")).spec
-    except UserError:
+    except ValueError:  # a UserError, or a number of thousands of digits
         return None
 
 
 def value(path: str, key: str, ladder: Ladder | None) -> Any:
-    """A run's value of a dotted config key. A spec key that it did not override counts as OWN.
-
-    Raises:
-        UserError: where there is no such key, or no readable config.yaml.
-    """
+    """A run's value of a dotted config key; None where it has none. A spec key that it did not override is OWN."""
     given = lookup(path, key)
     if key.startswith("spec.") and ladder is not None:
         return overrides(path, ladder).get(key.removeprefix("spec."), OWN)
@@ -74,12 +67,12 @@ def spec_text(path: str) -> str:
     lines: list[str] = []
     inside = False
     try:
-        with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
-            for line in file:
-                if line[:1] not in (" ", "-", "\n"):
-                    inside = line.startswith(("spec:", "steps:", "without:"))
-                if inside:
-                    lines.append(line)
-    except (OSError, ValueError):
+        text = read_text(os.path.join(path, "config.yaml")) or ""
+    except Unreadable:
         return ""
+    for line in text.splitlines(keepends=True):
+        if line[:1] not in (" ", "-", "\n"):
+            inside = line.startswith(("spec:", "steps:", "without:"))
+        if inside:
+            lines.append(line)
     return "".join(lines)

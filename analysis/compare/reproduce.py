@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.compare.overrides import load_ladder_or_none, overrides
 from analysis.read.configs import read_config
+from ladder.launch.study import launches as noted
+from ladder.runs.records import Unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,16 +44,11 @@ def commands(runs: pd.DataFrame) -> list[str]:
 
 def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
     """The commands that were given to launch the studies of a frame of `analysis.load`, each with all of its runs."""
-    folders = dict.fromkeys(Path(path).parent for path in runs["path"])
-    return {command: names for folder in folders for command, names in _launches(folder).items()}
-
-
-def _launches(study: Path) -> dict[str, list[str]]:
-    try:
-        found = json.loads((study / "study.json").read_text(encoding="utf-8"))["launches"]
-        return {str(command): [str(run) for run in launch["runs"]] for command, launch in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # runs started one by one leave no study.json
+    found: dict[str, list[str]] = {}
+    for folder in dict.fromkeys(Path(path).parent for path in runs["path"]):
+        with suppress(Unreadable):  # analysis.status tells; runs started one by one leave no note
+            found |= noted(folder)
+    return found
 
 
 def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) -> str:

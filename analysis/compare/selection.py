@@ -7,8 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.overrides import OWN, load_ladder_or_none, overrides, spec_text, value
-from analysis.read.configs import OWN_KEYS, differences, read_config, show, written
-from ladder.errors import UserError
+from analysis.read.columns import UNREADABLE
+from analysis.read.configs import (
+    OWN_KEYS,
+    differences,
+    flatten,
+    likely,
+    read_config,
+    show,
+    why_unreadable,
+    written,
+)
+from ladder.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,13 +46,14 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
     Raises:
         UserError: no finished run; runs that differ in more than rung and seed; a key that no config has.
     """
-    runs = only(runs, where)
+    runs = of_known_settings(only(runs, where), compare)
     states = runs["state"].value_counts()
     if not states.get("done", 0):
         rest = ", ".join(f"{n} {s}" for s, n in states.items()) or "no run at all"
         asked = "".join(f" with {k}={v}" for k, v in where.items())
         raise UserError(f"no run{asked} is done yet ({rest}): nothing to compare")
     runs, notes = without_copies(runs)
+    notes += unreadable(runs)
     out: list[Group] = []
     for ladder, mine in runs.groupby("ladder", sort=True):
         if not (mine["state"] == "done").any():
@@ -57,14 +68,56 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
 
 
 def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
-    """The runs that have these values of config keys. Raises UserError for a key that no config has."""
+    """The runs that have these values of config keys, and those that can't be read, as unreadable.
+
+    Raises:
+        UserError: for a key that no config has.
+    """
     if not where or not len(runs):
         return runs
+    runs = of_known_settings(runs, where)
 
     def matches(path: str, ladder: Ladder | None) -> bool:
         return all(written(value(path, key, ladder), wanted) for key, wanted in where.items())
 
-    return runs[[matches(str(run.path), load_ladder_or_none(str(run.ladder))) for run in runs.itertuples()]]
+    return runs[
+        [
+            run.state == UNREADABLE or matches(str(run.path), load_ladder_or_none(str(run.ladder)))
+            for run in runs.itertuples()
+        ]
+    ]
+
+
+def of_known_settings(runs: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
+    """The runs, those without a readable config as unreadable if it is asked for `keys` of it.
+
+    Raises:
+        UserError: for a key that no config has.
+    """
+    keys, readable = list(keys), runs[runs["state"] != UNREADABLE]
+    if not keys or not len(readable):
+        return runs
+    configs = {index: read_config(str(path)) for index, path in readable["path"].items()}
+    known: dict[str, Any] = {}
+    for config in configs.values():
+        known |= flatten(config or {})
+    for key in keys:
+        if known and key not in known:
+            raise unknown("config key", key, likely(key, known))
+    state, error = runs["state"].to_dict(), runs["error"].to_dict()
+    for index, path in readable["path"].items():
+        if configs[index] is None:
+            state[index], error[index] = UNREADABLE, why_unreadable(str(path))
+    return runs.assign(state=list(state.values()), error=list(error.values()))
+
+
+def unreadable(runs: pd.DataFrame) -> list[str]:
+    """A line that names the runs which can't be read, and why."""
+    broken = runs[runs["state"] == UNREADABLE]
+    most = 5
+    told = [f"{run} ({why})" for run, why in zip(broken["run"], broken["error"], strict=True)][:most]
+    more = f" and {len(broken) - most} more" if len(broken) > most else ""
+    return [f"unreadable: {'; '.join(told)}{more}"] if told else []
 
 
 def without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -92,7 +145,7 @@ def _parts(
         elif not is_done:
             name = ((read_config(str(run.path)) or {}).get("data") or {}).get("name")
             data = next(((d, s) for d, s in zip(done["data"], done["eval_split"], strict=True) if d == name), ("", ""))
-        if compare and not is_done and read_config(str(run.path)) is None:
+        if compare and run.state == UNREADABLE:
             continue
         choice = {key: value(str(run.path), key, ladder) for key in compare}
         key = (*data, *(show(v) for v in choice.values()))

@@ -279,7 +279,7 @@ def _notes(runs: pd.DataFrame, table: Table) -> list[str]:
     """What a reader must know about the runs behind a table: counts, failures, gaps, mixed code and devices."""
     rows = table.rows
     counts = {str(k): int(v) for k, v in runs["state"].value_counts().items()}
-    rest = [f"{counts[s]} {s}" for s in ("failed", "running", "stopped", "pending") if s in counts]
+    rest = [f"{counts[s]} {s}" for s in ("failed", "unreadable", "running", "stopped", "pending") if s in counts]
     notes = _spread(table)
     notes += [f"{counts['done']} of {len(runs)} runs done" + (f" ({', '.join(rest)})" if rest else "")]
     failed = [f"{r.rung} seed {r.seed}: {_clip(r.error)}" for r in runs[runs["state"] == "failed"].itertuples()]

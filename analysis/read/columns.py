@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ladder.runs.records import MOST
+
+STATES = ("done", "running", "stopped", "failed", "pending")
+UNREADABLE = "unreadable"
+
 # column: (pandas dtype, where in result.json). A dot goes one level down.
 RESULT: dict[str, tuple[str, str]] = {
     "ladder": ("str", "ladder"),
@@ -57,6 +64,14 @@ STATUS: dict[str, tuple[str, str]] = {
 }
 FOLDER = {"study": "str", "run": "str", "path": "str", "state": "str"}
 DTYPES = {**FOLDER, **{k: v[0] for k, v in RESULT.items()}, **{k: v[0] for k, v in STATUS.items()}}
-PYTHON: dict[str, tuple[type, ...]] = {"str": (str,), "Int64": (int,), "float64": (int, float), "boolean": (bool,)}
+KINDS: dict[str, Any] = {"str": str, "Int64": int, "float64": float, "boolean": bool}  # pandas dtype: Python's
+PERCENT = ("top1", "top5", "ema_top1", "best_top1")
+SIGNED = ("eval_loss", "train_loss")
+
+
+def limits(column: str) -> tuple[float, float]:
+    """The least and the most that a number of this column, or of metrics.csv, can be."""
+    return (0, 100) if column in PERCENT else (-MOST if column in SIGNED else 0, MOST)
+
 
 CURVE_KEYS = ("study", "run", "path", "ladder", "rung", "rung_index", "seed")

@@ -7,29 +7,63 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ladder.errors import UserError, unknown
+from ladder.runs.records import Record, Unreadable, read_yaml
 
 # These say which network, which repetition, or where it ran: they never make two runs incomparable.
 OWN_KEYS = ("rung", "steps", "without", "reference", "spec", "seed", "study", "runs_dir", "wandb", "device")
 
 
+_SECTIONS = ("spec", "recipe", "data", "engine", "wandb")
+_NAMES = ("ladder", "study", "runs_dir", "device", "reference", "weights")
+
+
 @lru_cache(maxsize=20_000)
 def read_config(path: str) -> dict[str, Any] | None:
-    """The content of `path`/config.yaml, or of a packed run's config; None where it is missing or no mapping."""
-    import yaml
+    """The content of `path`/config.yaml, or of a packed run's config; None where there is none that can be read.
 
+    What the keys of a run's config hold is of the type that it should be.
+    """
+    try:
+        return config_of(path)
+    except Unreadable:
+        return None
+
+
+def config_of(path: str) -> dict[str, Any] | None:
+    """As `read_config`, uncached. Raises Unreadable where there is a config that can't be read."""
     from analysis.read.packed import of_run
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
-            values = yaml.load(file, Loader=loader)  # noqa: S506  (a safe loader, the C one where it is built)
-    except (FileNotFoundError, NotADirectoryError):
+    record = read_yaml(os.path.join(path, "config.yaml"))
+    if record is None:
         packed = of_run(path)
-        return None if packed is None else packed[0].configs.get(packed[1])
-    except (OSError, ValueError, yaml.YAMLError):
+        values = None if packed is None else packed[0].configs.get(packed[1])
+        record = None if values is None else Record("study.json", values)
+    if record is None:
         return None
-    return values if isinstance(values, dict) else None
+    for name in _SECTIONS:
+        if not isinstance(record.values.get(name), dict | None):
+            raise Unreadable(f"{record.name}: {name} is no mapping")
+    for name in _NAMES:
+        record.field(name, str)
+    for name in ("steps", "without"):
+        given = record.values.get(name)
+        if given is not None and not (isinstance(given, list) and all(isinstance(one, str) for one in given)):
+            raise Unreadable(f"{record.name}: {name} is no list of names")
+    ladder, seed, rung = record.field("ladder", str), record.field("seed", int, 0), record.values.get("rung")
+    if ladder is None or seed is None:
+        raise Unreadable(f"{record.name} is not that of a run (ladder and seed)")
+    if not isinstance(rung, str | int | None) or isinstance(rung, bool):
+        raise Unreadable(f"{record.name}: rung is neither a name nor a number")
+    return {**record.values, "rung": None if rung is None else str(rung)}
+
+
+def why_unreadable(path: str) -> str:
+    """Why `read_config` gives None, in words."""
+    try:
+        config_of(path)
+    except Unreadable as reason:
+        return str(reason)
+    return "config.yaml is missing"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,17 +99,11 @@ def differences(configs: Iterable[Mapping[str, Any]], ignore: Iterable[str] = OW
 
 
 def lookup(path: str, key: str) -> Any:
-    """The value of a dotted key in a run's config. Raises UserError where there is no such key."""
-    config = read_config(path)
-    if config is None:
-        raise UserError(f"{path}: config.yaml is missing or broken, so {key} is not known")
-    flat = flatten(config)
-    if key not in flat:
-        raise unknown("config key", key, _few(key, flat))
-    return flat[key]
+    """The value of a dotted key in a run's config; None where it is missing."""
+    return flatten(read_config(path) or {}).get(key)
 
 
-def _few(key: str, flat: Mapping[str, Any]) -> list[str]:
+def likely(key: str, flat: Mapping[str, Any]) -> list[str]:
     """The keys worth listing beside a wrong one: those of its section, else the likeliest."""
     section = [k for k in flat if k.split(".")[0] == key.split(".")[0]]
     return section or [k for k in flat if k.startswith(("recipe.", "data.", "engine."))]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+from analysis.read.columns import limits
+from ladder.errors import one_line
+from ladder.runs.records import Unreadable, read_text
+from ladder.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,14 +29,16 @@ def read_curves(
 
     runs = runs.reset_index(drop=True)
     with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(read_text, runs["path"].tolist()))
+        texts = list(pool.map(_text_or_reason, runs["path"].tolist()))
     by_header: dict[str, list[tuple[int, str]]] = {}
-    for number, text in enumerate(texts):
+    for number, (text, reason) in enumerate(texts):
+        if reason:
+            on_skip(printable(f"{runs['path'][number]}: {reason}"))
         header, _, body = text.partition("\n")
         if not body.strip():
             continue  # no epoch yet
         if missing := [c for c in columns if c not in header.split(",")]:
-            on_skip(f"{runs['path'][number]}: metrics.csv lacks {', '.join(missing)}")
+            on_skip(printable(f"{runs['path'][number]}: metrics.csv lacks {', '.join(missing)}"))
         else:
             by_header.setdefault(header, []).append((number, body))
     parts: list[pd.DataFrame] = []
@@ -44,18 +52,22 @@ def read_curves(
     return out.astype({"epoch": "int64", "step": "int64"})
 
 
-def read_text(path: str) -> str:
-    """The text of a run's metrics.csv; empty where it has none, or none that can be read."""
+def text_of(path: str) -> str:
+    """The text of a run's metrics.csv; empty where it has none. Raises Unreadable."""
     from analysis.read.packed import of_run
 
+    text = read_text(os.path.join(path, "metrics.csv"))
+    if text is not None:
+        return text.replace("\r\n", "\n")
+    packed = of_run(path)
+    return "" if packed is None else packed[0].curves.get(packed[1], "")
+
+
+def _text_or_reason(path: str) -> tuple[str, str]:
     try:
-        with open(os.path.join(path, "metrics.csv"), encoding="utf-8") as file:
-            return file.read().replace("\r\n", "\n")
-    except (FileNotFoundError, NotADirectoryError):
-        packed = of_run(path)
-        return "" if packed is None else packed[0].curves.get(packed[1], "")
-    except (OSError, ValueError):
-        return ""
+        return text_of(path), ""
+    except Unreadable as reason:
+        return "", str(reason)
 
 
 def _parse(
@@ -70,15 +82,28 @@ def _parse(
 
     lines = [f"{number},{line}" for number, body in bodies for line in body.split("\n") if line.strip()]
     try:
-        frame = pd.read_csv(io.StringIO("\n".join([f"_run,{header}", *lines])), dtype="float64", index_col=False)
-        if frame[["epoch", "step"]].isna().any(axis=None):
-            raise ValueError("an epoch or a step is empty")
+        text = "\n".join([f"_run,{header}", *lines])
+        frame = pd.read_csv(io.StringIO(text), dtype="float64", index_col=False, quoting=csv.QUOTE_NONE)
+        _check(frame, columns)
         return [frame.astype({"_run": "int64"})]
     except ValueError as error:
         if len(bodies) == 1:
-            text = " ".join(str(error).split())
-            on_skip(f"{runs['path'][bodies[0][0]]}: metrics.csv is broken ({text})")
+            on_skip(printable(f"{runs['path'][bodies[0][0]]}: metrics.csv is broken ({one_line(error)})"))
             return []
         middle = len(bodies) // 2
         halves = (bodies[:middle], bodies[middle:])
         return [part for half in halves for part in _parse(header, half, runs, columns, on_skip)]
+
+
+def _check(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Make what is not finite a missing value, in place. Raises ValueError for a number that can't be."""
+    import numpy as np
+
+    frame.replace([np.inf, -np.inf], np.nan, inplace=True)  # noqa: PD002  (a copy of 10,000 runs' epochs for nothing)
+    for column in columns:
+        least, most = limits(column)
+        if ((frame[column] < least) | (frame[column] > most)).any():
+            raise ValueError(f"{column} is not from {least:.4g} to {most:.4g} everywhere")
+    whole = frame[["epoch", "step"]]
+    if whole.isna().any(axis=None) or (whole % 1 != 0).any(axis=None):
+        raise ValueError("an epoch or a step is no whole number")

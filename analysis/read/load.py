@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.read.columns import CURVE_KEYS, DTYPES, NEEDED, PYTHON, RESULT, STATUS
+from analysis.read.columns import CURVE_KEYS, DTYPES, KINDS, NEEDED, RESULT, STATES, UNREADABLE, limits
 from analysis.read.packed import RESULTS, find
-from ladder.errors import UserError, one_line
-from ladder.runs.folder import FORMAT, METRICS, folders_in, is_run
+from ladder.errors import UserError
+from ladder.runs.folder import FORMAT, METRICS, Status, folders_in, is_run, status_in
+from ladder.runs.records import Record, Unreadable, read_json
+from ladder.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STATES = ("done", "running", "stopped", "failed", "pending")
+_NO_RUN = "not a run folder (no status.json, result.json or config.yaml)"
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 Study = str | os.PathLike[str]
 OnSkip = Callable[[str], None]
-
-
-class _Skip(Exception):
-    """Why a folder can't be read as a run."""
 
 
 def _tell(line: str) -> None:
@@ -42,13 +39,14 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     run folders, but: W&B does not know of runs that failed before their first step or never started; it calls a run
     whose process died crashed, which is told as failed; and heartbeats are as its server has them.
 
-    A folder that is no run, or a broken one, is left out and told: `on_skip` gets one line for each
-    (by default it goes to stderr). The metrics of a run that is not done are missing values.
+    A folder that is no run is left out; a broken one is a row of state `unreadable` with nothing but its name and, in
+    `error`, why. `on_skip` gets one line for each of both (by default it goes to stderr). The metrics of a run that is
+    not done are missing values.
 
     | column | meaning |
     | --- | --- |
     | study, run, path | name of the study folder, of the run folder, path of the latter |
-    | state | done, running, stopped (resumable), failed, pending; done means that result.json is there |
+    | state | done, running, stopped (resumable), failed, pending, unreadable; done means that result.json is there |
     | ladder, kind | name of the ladder; chain or star |
     | rung, rung_index, title, group, parent | name, place (missing: side rung), words, heading, rung before |
     | seed | of the run |
@@ -78,12 +76,11 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for root in _local_folders(study, on_skip):
-        packed = find(root)
-        found, foreign = _read_folders(root) if packed is None else packed.rows()
-        rows += [{"study": root.name or str(root), **row} for row in found]
-        for line in sorted(foreign):
-            on_skip(line)
+    for root in local_folders(study, on_skip):
+        found, told = read_rows(root)
+        rows += [{"study": printable(root.name or str(root)), **row} for row in found]
+        for line in told:
+            on_skip(printable(line))
     frame = pd.DataFrame(rows, columns=list(DTYPES))
     return frame.astype({k: v for k, v in DTYPES.items() if v != "str"})
 
@@ -134,20 +131,25 @@ def _nearby(path: Path) -> str:
     return f"; there are: {', '.join(names[:10])}" if names else f": {parent} has no folders"
 
 
-def _read_folders(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The runs below a folder as rows, and a line for each folder that is none."""
-    folders, foreign = _folders(root), []
-    rows: list[dict[str, Any]] = []
+def read_rows(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The runs of one study as rows, and a line for each folder or run that can't be read. Raises UserError."""
+    packed = find(root)
+    if packed is not None:
+        rows = packed.rows()
+        return rows, sorted(_line(row) for row in rows if row["state"] == UNREADABLE)
+    runs, others = _folders(root)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for row in pool.map(_read_or_reason, folders):
-            if isinstance(row, str):
-                foreign.append(row)
-            else:
-                rows.append(row)
-    return rows, foreign
+        rows = list(pool.map(_read_run, [os.path.join(root, name) for name in runs]))
+    told = [_line(row) for row in rows if row["state"] == UNREADABLE]
+    told += [f"{os.path.join(root, name)}: {_NO_RUN}" for name in others]
+    return rows, sorted(told)
 
 
-def _local_folders(study: Study | Iterable[Study], on_skip: OnSkip = _tell) -> list[Path]:
+def _line(row: dict[str, Any]) -> str:
+    return f"{row['path']}: {row['error']}"
+
+
+def local_folders(study: Study | Iterable[Study], on_skip: OnSkip = _tell) -> list[Path]:
     """The folders that studies lie in; those named wandb://... are fetched. Raises UserError as `load`."""
     from analysis.read import wandb_source
 
@@ -171,8 +173,8 @@ def home(study: Study) -> Path:
     return Path(study)
 
 
-def _folders(root: Path) -> list[str]:
-    """The sub-folders to read, sorted. Raises UserError for a folder of studies."""
+def _folders(root: Path) -> tuple[list[str], list[str]]:
+    """The names of the run folders and of the others. Raises UserError for a folder of studies."""
     try:
         runs, others = folders_in(root)
     except OSError as error:
@@ -181,7 +183,7 @@ def _folders(root: Path) -> list[str]:
         inner = [name for name in others if holds_runs(os.path.join(root, name))]
         if inner:
             raise UserError(f"{root} is a folder of studies, not a study: give one, such as {root / inner[0]}")
-    return [os.path.join(root, name) for name in sorted([*runs, *others])]
+    return runs, others
 
 
 def holds_runs(path: str) -> bool:
@@ -192,84 +194,56 @@ def holds_runs(path: str) -> bool:
         return False
 
 
-def _read_or_reason(path: str) -> dict[str, Any] | str:
-    try:
-        return _read_run(path)
-    except _Skip as reason:
-        return f"{path}: {reason}"
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-
-
 def _read_run(path: str) -> dict[str, Any]:
-    status, result = _json(path, "status.json"), _json(path, "result.json")
-    row: dict[str, Any] = {"run": os.path.basename(path), "path": path}
-    if status is None and result is None:
-        return {**row, "state": "pending", **_from_config(path)}
-    if result is not None:
-        row |= {"state": "done", **_fields(result, RESULT, "result.json")}
-        for name in NEEDED:
-            if row[name] is None:
-                raise _Skip(f"result.json lacks {RESULT[name][1]}")
-        if not math.isfinite(row["top1"]):
-            raise _Skip(f"result.json: final.top1 is {row['top1']}")
+    """One run; of one that can't be read its name, why, and which network and seed it is of if that much is there."""
+    row: dict[str, Any] = {"run": printable(os.path.basename(path)), "path": path}
+    try:
+        return row | _of_run(path)
+    except Unreadable as reason:
+        known: dict[str, Any] = {}
+        with suppress(Unreadable):
+            status = status_in(path)
+            known = _from_config(path) if status is None else _from_status(status)
+        return {**row, **known, "state": UNREADABLE, "error": str(reason)}
+
+
+def _of_run(path: str) -> dict[str, Any]:
+    result, status = read_json(os.path.join(path, "result.json")), status_in(path)
+    row: dict[str, Any] = {}
     if status is not None:
-        row |= _fields(status, STATUS, "status.json")
-        if result is None:
-            state = status.get("state")
-            if state == "done":
-                raise _Skip("status.json says done, but there is no result.json")
-            if state not in STATES:
-                raise _Skip(f"status.json: state {state!r}; known are {', '.join(STATES)}")
-            keys = ("ladder", "rung", "seed", "epochs")
-            row |= {"state": state, **_fields(status, {k: (RESULT[k][0], k) for k in keys}, "status.json")}
+        row = {"epochs_done": status.epoch, "attempts": status.attempts}
+        row |= {"error": status.error, "heartbeat": status.heartbeat}
+    if result is not None:
+        result.check_format(FORMAT)
+        return row | {"state": "done", **_from_result(result)}
+    if status is None:
+        return {"state": "pending", **_from_config(path)}
+    if status.state == "done":
+        raise Unreadable("status.json says done, but there is no result.json")
+    if status.state not in STATES:
+        raise Unreadable(f"status.json: state {status.state!r:.60}; known are {', '.join(STATES)}")
+    return row | {"state": status.state, "epochs": status.epochs or None, **_from_status(status)}
+
+
+def _from_result(result: Record) -> dict[str, Any]:
+    row = {c: result.field(where, KINDS[dtype], *limits(c)) for c, (dtype, where) in RESULT.items()}
+    for name in NEEDED:
+        if row[name] is None:
+            where = RESULT[name][1]
+            given = result.value(where)
+            raise Unreadable(f"result.json: {where} is {given}" if given is not None else f"result.json lacks {where}")
     return row
 
 
-def _json(path: str, name: str) -> dict[str, Any] | None:
-    try:
-        with open(os.path.join(path, name), "rb") as file:
-            values = json.loads(file.read())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:  # not JSON, not UTF-8
-        raise _Skip(f"{name} is not JSON ({one_line(error)})") from None
-    if not isinstance(values, dict):
-        raise _Skip(f"{name} holds no object")
-    if values.get("format") != FORMAT:
-        raise _Skip(f"{name} is of format {values.get('format')!r}; this version reads format {FORMAT}")
-    return values
-
-
-def _fields(values: dict[str, Any], wanted: dict[str, tuple[str, str]], name: str) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for column, (dtype, where) in wanted.items():
-        head, _, tail = where.partition(".")
-        value = values.get(head)
-        if tail:
-            value = value.get(tail) if isinstance(value, dict) else None
-        if value is not None:
-            if not isinstance(value, PYTHON[dtype]) or (isinstance(value, bool) and dtype != "boolean"):
-                raise _Skip(f"{name}: {where} is {value!r}, not {_word(dtype)}")
-        out[column] = value
-    return out
-
-
-def _word(dtype: str) -> str:
-    return {"str": "text", "Int64": "a whole number", "float64": "a number", "boolean": "true or false"}[dtype]
+def _from_status(status: Status) -> dict[str, Any]:
+    return {"ladder": status.ladder or None, "rung": status.rung or None, "seed": status.seed}
 
 
 def _from_config(path: str) -> dict[str, Any]:
     """What a run that never started is, from its config.yaml. Rare, so YAML's slowness does not count."""
-    from analysis.read.configs import read_config
+    from analysis.read.configs import config_of
 
-    file = os.path.join(path, "config.yaml")
-    if not os.path.isfile(file):
-        raise _Skip("not a run folder (no status.json, result.json or config.yaml)")
-    config = read_config(path)
+    config = config_of(path)
     if config is None:
-        raise _Skip("config.yaml can't be read")
-    seed, ladder, rung = config.get("seed"), config.get("ladder"), config.get("rung")
-    if not isinstance(ladder, str) or not isinstance(seed, int):
-        raise _Skip("config.yaml is not that of a run (ladder and seed)")
-    return {"ladder": ladder, "rung": None if rung is None else str(rung), "seed": seed}
+        raise Unreadable("holds neither status.json nor result.json nor config.yaml")
+    return {"ladder": config["ladder"], "rung": config["rung"], "seed": config["seed"]}

@@ -8,23 +8,24 @@ of a packed run is that of the study and its name below it, though no such folde
 from __future__ import annotations
 
 import csv
+import io
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
-from analysis.read.columns import DTYPES, NEEDED
+from analysis.read.columns import DTYPES, KINDS, NEEDED, STATES, limits
 from ladder.errors import UserError, one_line
+from ladder.runs.records import MOST_DEPTH, Unreadable, checked, read_json, read_text
+from ladder.text import plain_cell, printable
 
 RESULTS, CURVES, STUDY = FILES = ("results.csv", "curves.csv", "study.json")
 FORMAT = 1  # of study.json
 KEPT = tuple(name for name in DTYPES if name not in ("study", "path"))  # the columns of results.csv
 MAY_BE_EMPTY = ("group",)  # text that a finished run may have empty; any other empty cell is a missing value
-_WORDS = {"str": "text", "Int64": "a whole number", "float64": "a number", "boolean": "true or false"}
 
 
 @dataclass(frozen=True)
@@ -34,33 +35,33 @@ class Packed:
     folder: str
     configs: Mapping[str, dict[str, Any]] = field(repr=False)
 
-    def rows(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """The runs, as `analysis.load` makes them of run folders; and a line for each that can't be read."""
-        rows, broken = [], []
-        with _opened(self.folder, RESULTS) as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in KEPT if name not in (reader.fieldnames or ())]:
-                raise UserError(f"{self.folder}: results.csv lacks {', '.join(missing)}")
-            for number, cells in enumerate(reader, 2):
-                path = os.path.join(self.folder, cells["run"] or f"line {number}")
-                try:
-                    rows.append({"run": cells["run"], "path": path, **_row(cells)})
-                except ValueError as error:
-                    broken.append(f"{path}: results.csv: {one_line(error)}")
-        return rows, broken
+    def rows(self) -> list[dict[str, Any]]:
+        """The runs, as `analysis.load` makes them of run folders: those that can't be read in state `unreadable`."""
+        reader = _cells(self.folder, RESULTS)
+        header = next(reader, [])
+        if missing := [name for name in KEPT if name not in header]:
+            raise UserError(f"{self.folder}: results.csv lacks {', '.join(missing)}")
+        return [self._row(dict(zip(header, cells, strict=False)), number) for number, cells in enumerate(reader, 2)]
+
+    def _row(self, cells: Mapping[str, str], number: int) -> dict[str, Any]:
+        run = cells.get("run", "")
+        run = run if run and "/" not in run else f"line {number}"
+        row: dict[str, Any] = {"run": run, "path": os.path.join(self.folder, run)}
+        try:
+            return row | _row(cells)
+        except ValueError as error:
+            return {**row, "state": "unreadable", "error": f"results.csv: {one_line(error)}"}
 
     @cached_property
     def curves(self) -> dict[str, str]:
         """The text of metrics.csv of every run that has one."""
-        parts: dict[str, list[str]] = {}
-        with _opened(self.folder, CURVES) as file:
-            header, *lines = [line.rstrip("\r\n") for line in file] or [""]
-        first, _, rest = header.partition(",")
-        if first != "run":
+        reader = _cells(self.folder, CURVES)
+        header = next(reader, [])
+        if header[:1] != ["run"]:
             raise UserError(f"{self.folder}: curves.csv is not what ladder export writes")
-        for line in lines:
-            run, _, cells = line.partition(",")
-            parts.setdefault(run, [rest]).append(cells)
+        parts: dict[str, list[str]] = {}
+        for run, *cells in reader:
+            parts.setdefault(run, [",".join(header[1:])]).append(",".join(cells))
         return {run: "\n".join(lines) + "\n" for run, lines in parts.items()}
 
 
@@ -88,18 +89,19 @@ def of_run(path: str) -> tuple[Packed, str] | None:
 
 @lru_cache(maxsize=64)
 def _find(folder: str, stamps: tuple[int, ...]) -> Packed:
-    path = Path(folder) / STUDY
+    path = os.path.join(folder, STUDY)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["packed"] != FORMAT:
-            raise UserError(f"{path} is of format {content['packed']!r}; this version reads format {FORMAT}")
-        common = content["config"]
-        configs = {run: unflatten({**common, **own}) for run, own in content["configs"].items()}
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {RESULTS} beside it wants it") from None
+        record = read_json(path)
+        if record is None:
+            raise UserError(f"{path}: No such file or directory; {RESULTS} beside it wants it")
+        record.check_format(FORMAT, "packed")
+        common, each = record.values.get("config"), record.values.get("configs")
+        if not isinstance(common, dict) or not isinstance(each, dict):
+            raise Unreadable(f"{STUDY} lacks config or configs")
+        configs = {run: unflatten({**common, **own}) for run, own in each.items()}
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not what ladder export writes: {one_line(error)}") from None
     return Packed(folder, configs)
 
@@ -111,23 +113,31 @@ def _stamp(folder: str, name: str) -> int:
         return 0
 
 
-def _opened(folder: str, name: str) -> Any:
+def _cells(folder: str, name: str) -> Iterator[list[str]]:
+    """The lines of one of the CSV files, cell by cell, without empty ones. Raises UserError."""
     path = os.path.join(folder, name)
     try:
-        return open(path, newline="" if name == RESULTS else None, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-
-
-def _row(cells: Mapping[str, str | None]) -> dict[str, Any]:
-    done = cells["state"] == "done"
-    row: dict[str, Any] = {"state": cells["state"]}
-    for name in KEPT[2:]:
-        text = cells[name]
+        text = read_text(path)
         if text is None:
+            raise UserError(f"{path}: No such file or directory")
+        for cells in csv.reader(io.StringIO(text, newline="")):
+            if cells:
+                yield [printable(plain_cell(cell)) for cell in cells]
+    except (Unreadable, csv.Error) as error:
+        raise UserError(f"{folder}: {name} can't be read ({one_line(error)})") from None
+
+
+def _row(cells: Mapping[str, str]) -> dict[str, Any]:
+    state = cells.get("state")
+    if state not in STATES:
+        raise ValueError(f"state is {state!r:.60}; known are {', '.join(STATES)}")
+    done = state == "done"
+    row: dict[str, Any] = {"state": state}
+    for name in KEPT[2:]:
+        if name not in cells:
             raise ValueError("the line is cut off")
-        if text != "" or (done and name in MAY_BE_EMPTY):
-            row[name] = _value(name, text)
+        if cells[name] != "" or (done and name in MAY_BE_EMPTY):
+            row[name] = _value(name, cells[name])
         elif done:
             row[name] = None
     for name in NEEDED if done else ("ladder",):
@@ -137,16 +147,14 @@ def _row(cells: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    kind = DTYPES[name]
+    kind = KINDS[DTYPES[name]]
+    value: Any = text
+    with suppress(KeyError, ValueError):  # told below, as text where none should be
+        value = {"true": True, "false": False}[text] if kind is bool else kind(text)
     try:
-        if kind == "boolean":
-            return {"true": True, "false": False}[text]
-        value: Any = {"Int64": int, "float64": float}.get(kind, str)(text)
-        if name == "top1" and not math.isfinite(value):
-            raise ValueError
-    except (KeyError, ValueError):
-        raise ValueError(f"{name} is {text!r}, not {_WORDS[kind]}") from None
-    return value
+        return checked(value, kind, *limits(name))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def unflatten(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +166,8 @@ def unflatten(values: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
         *parents, last = key.split(".")
+        if len(parents) > MOST_DEPTH:
+            raise ValueError("nested too deeply")
         inner = out
         for parent in parents:
             inner = inner.setdefault(parent, {})

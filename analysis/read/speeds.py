@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.read.packed import find
 from ladder.errors import UserError, one_line, unknown
-from ladder.runs.folder import folders_in
+from ladder.runs.records import Unreadable, checked, read_json
 
 # Peak of dense bf16 (fp16 on V100) matrix products, FLOP/s, from the makers' data sheets.
 PEAKS = {"h200": 989e12, "h100": 989e12, "a100": 312e12, "l4": 121e12, "rtx4090": 165e12, "v100": 125e12}
@@ -20,6 +18,7 @@ PEAKS = {"h200": 989e12, "h100": 989e12, "a100": 312e12, "l4": 121e12, "rtx4090"
 # 3090 for ResNet-50 and ConvNeXt-T; the larger the GPU, the more it waits for memory. A guess, on the low side.
 UTILISATION = 0.1
 BACKWARD = 2  # a backward pass costs twice the MACs of a forward pass
+LEAST = 1e-6  # of a speed or of MACs that may be divided by
 SAME = 0.005  # relative difference of MACs below which two networks count as one
 
 
@@ -89,13 +88,17 @@ class Speeds:
 def from_bench(path: Path) -> list[Speed]:
     """The networks of a file that `ladder bench ... format=json out=FILE` wrote. Raises UserError."""
     try:
-        content = json.loads(path.read_text())
-        about = content["conditions"]
-        place = str(about["precision"]), str(about["device"]), f"ladder.bench ({path})"
-        return [_speed(row, *place) for row in content["rows"] if not row.get("failed")]
-    except OSError as error:
-        raise UserError(f"bench file {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+        record = read_json(path)
+        if record is None:
+            raise UserError(f"bench file {path}: No such file or directory")
+        conditions, rows = record.values["conditions"], record.values["rows"]
+        place = str(conditions["precision"]), str(conditions["device"]), f"ladder.bench ({path})"
+        return [_speed(row, *place) for row in rows if not row.get("failed")]
+    except Unreadable as reason:
+        raise UserError(f"bench file {path}: {reason}") from None
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not what `ladder bench ladder=... format=json out=FILE` writes: {one_line(error)}"
         ) from None
@@ -108,13 +111,18 @@ def from_result(result: dict[str, Any], precision: str, source: str) -> list[Spe
 
 
 def _speed(row: dict[str, Any], precision: str, device: str, source: str) -> Speed:
-    infer = row.get("infer_images_per_s")
+    def positive(key: str) -> float:
+        value = checked(row[key], float, LEAST)
+        if value is None:
+            raise ValueError(f"{key} is {row[key]}")
+        return value
+
     return Speed(
         name=str(row["name"]).removeprefix("timm "),
-        macs=float(row["macs"]),
-        image_size=int(row["image_size"]),
-        train=float(row["train_images_per_s"]),
-        infer=None if infer is None else float(infer),
+        macs=positive("macs"),
+        image_size=int(positive("image_size")),
+        train=positive("train_images_per_s"),
+        infer=None if row.get("infer_images_per_s") is None else positive("infer_images_per_s"),
         precision=precision,
         device=device,
         source=source,
@@ -123,18 +131,13 @@ def _speed(row: dict[str, Any], precision: str, device: str, source: str) -> Spe
 
 def from_study(folder: Path) -> list[Speed]:
     """The networks that the done runs of a study trained, at the speed they did (median over runs of a rung)."""
-    if not folder.is_dir():
-        raise UserError(f"no study folder {folder}")
+    from analysis.read.load import local_folders, read_rows
+
     found: dict[tuple[str, float, int, str, str], list[float]] = {}
-    packed = find(folder)
-    sources: list[Any] = packed.rows()[0] if packed is not None else folders_in(folder)[0]
-    for read in sources:
-        try:
-            r = read if isinstance(read, dict) else json.loads((folder / read / "result.json").read_text())
-            key = (str(r["rung"]), float(r["macs"]), int(r["image_size"]), str(r["precision"]), str(r["device"]))
-            found.setdefault(key, []).append(float(r["images_per_s"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    for row in read_rows(local_folders(folder)[0])[0]:
+        if row["state"] == "done" and all((row[n] or 0) > LEAST for n in ("macs", "image_size", "images_per_s")):
+            key = (row["rung"], float(row["macs"]), row["image_size"], str(row["precision"]), str(row["device"]))
+            found.setdefault(key, []).append(row["images_per_s"])
     if not found:
         raise UserError(f"{folder} has no done runs to take speeds from")
     return [

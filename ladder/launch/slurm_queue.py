@@ -25,8 +25,9 @@ from typing import Any
 from ladder.errors import UserError, one_line
 from ladder.launch.slurm_task import Task, main, read_word
 from ladder.paths import write_atomic
-from ladder.runs.folder import RunDir, read_json
+from ladder.runs.folder import RunDir
 from ladder.runs.outcome import Outcome
+from ladder.runs.records import read_json_or_none
 from ladder.runs.resolve import Run
 
 FOLDER = ".slurm"
@@ -114,7 +115,7 @@ class Queue:
         queue = ask_queue(names)
         found = []
         for name, path in names.items():
-            for index, label in enumerate((read_json(path) or {}).get("runs", [])):
+            for index, label in enumerate((read_json_or_none(path) or {}).get("runs", [])):
                 entry = queue.get((name, index))
                 if entry is not None and label in wanted:
                     run = wanted.pop(label)
@@ -230,7 +231,7 @@ class Queue:
         """Remove what job arrays have left behind whose runs are all done."""
         for study in self._studies:
             for path in (study / FOLDER).glob("*/runs.json"):
-                labels = (read_json(path) or {}).get("runs", [])
+                labels = (read_json_or_none(path) or {}).get("runs", [])
                 if all(RunDir(study / label).is_done for label in labels):
                     shutil.rmtree(path.parent, ignore_errors=True)
 

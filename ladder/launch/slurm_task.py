@@ -17,8 +17,8 @@ from ladder.errors import one_line
 from ladder.launch.child import LOG, redirect
 from ladder.launch.task import train
 from ladder.paths import write_atomic
-from ladder.runs.folder import read_json
 from ladder.runs.outcome import STOPPED, Outcome, StopFlag
+from ladder.runs.records import read_json_or_none
 from ladder.runs.resolve import Run
 
 WARNING = signal.SIGUSR2  # before the time limit; submitit's choice, as NCCL may use SIGUSR1
@@ -83,7 +83,7 @@ def leave_word(path: Path, outcome: Outcome) -> None:
 
 def read_word(path: Path) -> Outcome | None:
     """How a run ended; None where its job left no word."""
-    word = read_json(path)
+    word = read_json_or_none(path)
     return None if word is None else Outcome(**word)
 
 

@@ -8,12 +8,15 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ladder.errors import UserError
 from ladder.paths import write_atomic
-from ladder.runs.folder import FORMAT, read_json
+from ladder.runs.folder import FORMAT
+from ladder.runs.records import Record, Unreadable, read_json, read_json_or_none
 
 FILE = "study.json"
+LONGEST_NAME = 255  # bytes that file systems take
 
 
 def remember(study: Path, command: str, labels: Iterable[str]) -> None:
@@ -25,12 +28,22 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
         study.mkdir(parents=True, exist_ok=True)
         with open(study / ".study.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two launchers at once: neither loses the other's note
-            launches = _launches(study)
             note = {"launched": time.time(), "runs": list(labels)}
-            content = {"format": FORMAT, "launches": {**launches, command: note}}
+            content = {"format": FORMAT, "launches": {**_noted(study), command: note}}
             write_atomic(study / FILE, json.dumps(content, indent=1))
     except OSError as error:
         raise _unwritable(study, error.strerror or "") from None
+
+
+def _noted(study: Path) -> dict[str, Any]:
+    """What is noted of earlier launches. A note that is broken is kept under another name."""
+    try:
+        launches(study)
+        known: dict[str, Any] = (read_json_or_none(study / FILE) or {}).get("launches", {})
+        return known
+    except Unreadable:
+        os.replace(study / FILE, study / f"{FILE}.unreadable")
+        return {}
 
 
 def check_writable(study: Path) -> None:
@@ -48,15 +61,34 @@ def _unwritable(study: Path, why: str) -> UserError:
     return UserError(f"can't write the study folder {study}: {why}; set runs_dir to a writable folder")
 
 
-def planned(study: Path) -> list[str]:
-    """The runs that a study was asked for, in the order of asking; none where no launcher noted any."""
-    labels: dict[str, None] = {}
-    for note in _launches(study).values():
+def launches(study: Path) -> dict[str, list[str]]:
+    """The commands that asked for runs of a study, each with the names of these; none where no launcher noted any.
+
+    Raises:
+        Unreadable: where the note is broken.
+    """
+    record = read_json(study / FILE)
+    return {} if record is None else launches_in(record)
+
+
+def launches_in(record: Record) -> dict[str, list[str]]:
+    """`launches` of a note that is read; names that no folder of a study can have are left out. Raises Unreadable."""
+    noted = record.values.get("launches", {})
+    if not isinstance(noted, dict):
+        raise Unreadable(f"{record.name}: launches is no mapping")
+    found: dict[str, list[str]] = {}
+    for command, note in noted.items():
         runs = note.get("runs") if isinstance(note, dict) else None
-        labels.update(dict.fromkeys(str(label) for label in runs or []))
-    return list(labels)
+        if not isinstance(runs, list):
+            raise Unreadable(f"{record.name}: the runs of {command!r:.60} are no list")
+        found[command] = [name for name in runs if isinstance(name, str) and _is_folder_name(name)]
+    return found
 
 
-def _launches(study: Path) -> dict[str, object]:
-    launches = (read_json(study / FILE) or {}).get("launches")
-    return launches if isinstance(launches, dict) else {}
+def _is_folder_name(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and len(name.encode()) <= LONGEST_NAME
+
+
+def planned(study: Path) -> list[str]:
+    """The runs that a study was asked for, in the order of asking. Raises Unreadable as `launches`."""
+    return list(dict.fromkeys(name for names in launches(study).values() for name in names))

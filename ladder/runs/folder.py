@@ -13,12 +13,13 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
 from ladder.paths import write_atomic
+from ladder.runs.records import Unreadable, read_json, read_json_or_none
 
 FORMAT = 1  # of the run folder; raised when a reader of the old one would misread the new one
 METRICS = (
@@ -91,15 +92,6 @@ def stable_hash(what: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no such file or it is not a JSON object."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 @dataclass
 class Status:
     """`status.json`: what a run is doing. Times in unix seconds, top1 in percent."""
@@ -122,6 +114,25 @@ class Status:
     rung: str = ""
     seed: int = 0
     format: int = FORMAT
+
+
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": float}
+_STATUS = {f.name: _KINDS[str(f.type).partition(" ")[0]] for f in fields(Status)}
+
+
+def status_in(folder: str | os.PathLike[str]) -> Status | None:
+    """The last status written in a run's folder; None where there is none. A field that it lacks has its default.
+
+    Raises:
+        Unreadable: another format, a value of another type, no JSON.
+    """
+    record = read_json(os.path.join(folder, "status.json"))
+    if record is None:
+        return None
+    if "format" in record.values:
+        record.check_format(FORMAT)
+    known: dict[str, Any] = {name: record.field(name, kind, least=0) for name, kind in _STATUS.items()}
+    return Status(**{name: value for name, value in known.items() if value is not None})
 
 
 class Busy(UserError):
@@ -157,7 +168,7 @@ class RunDir:
     def check_format(self) -> None:
         """Raise UserError for a folder that another version of the format wrote."""
         for name in ("status.json", "result.json"):
-            found = (read_json(self.path / name) or {}).get("format", FORMAT)
+            found = (read_json_or_none(self.path / name) or {}).get("format", FORMAT)
             if found != FORMAT:
                 raise UserError(
                     f"{self.path} was written in format {found}, this version reads {FORMAT}: move it away or use"
@@ -167,15 +178,14 @@ class RunDir:
     @property
     def is_done(self) -> bool:
         """True once the result is written."""
-        return (read_json(self.path / "result.json") or {}).get("format") == FORMAT
+        return (read_json_or_none(self.path / "result.json") or {}).get("format") == FORMAT
 
     def read_status(self) -> Status | None:
-        """The last status written; None where there is none."""
-        values = read_json(self.path / "status.json")
-        if values is None:
+        """The last status written; None where there is none, or none that can be read (`status_in` says why)."""
+        try:
+            return status_in(self.path)
+        except Unreadable:
             return None
-        known = Status.__dataclass_fields__
-        return Status(**{k: v for k, v in values.items() if k in known})
 
     def write_status(self, status: Status, durable: bool = True) -> None:
         """Replace `status.json`, with this process and this moment in it."""
@@ -247,7 +257,7 @@ def is_dead(status: Status, now: float | None = None) -> bool:
     if status.host == socket.gethostname():
         try:
             os.kill(status.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return True
         except PermissionError:
             return False

@@ -139,7 +139,7 @@ def test_a_missing_file_of_a_packed_study_is_told(make_study: Make, tmp_path: Pa
             analysis.load_curves(out)
 
 
-def test_a_broken_line_is_left_out_with_a_line(make_study: Make, tmp_path: Path) -> None:
+def test_a_broken_line_is_a_row_that_says_why(make_study: Make, tmp_path: Path) -> None:
     study = make_study("mine").chain(seeds=(0, 1, 2, 3), rungs=("resnet",))
     out = tmp_path / "mine"
     export(study.root, out)
@@ -148,7 +148,11 @@ def test_a_broken_line_is_left_out_with_a_line(make_study: Make, tmp_path: Path)
     cells[head.split(",").index("top1")] = "high"
     (out / "results.csv").write_text("\n".join([head, one, ",".join(cells), three[:50], four]) + "\n")
     lines: list[str] = []
-    assert list(analysis.load(out, on_skip=lines.append)["seed"]) == [0, 3]
+    frame = analysis.load(out, on_skip=lines.append)
+    assert list(frame["state"]) == ["done", "unreadable", "unreadable", "done"]
+    assert list(frame["seed"].dropna()) == [0, 3] and list(frame["error"].dropna()) == [
+        f"results.csv: {line.rsplit(': ', 1)[1]}" for line in lines
+    ]
     assert [line.rsplit(": ", 1)[1] for line in lines] == ["top1 is 'high', not a number", "the line is cut off"]
 
 

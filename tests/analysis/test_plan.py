@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,15 @@ def test_what_was_not_measured_is_scaled_and_says_so(
     assert any(line.startswith("EXTRAPOLATED") for line in made["assumptions"])
 
 
-def test_speeds_from_done_runs(capsys: pytest.CaptureFixture[str], macs: dict[str, int], tmp_path: Path) -> None:
+def test_speeds_from_done_runs(
+    capsys: pytest.CaptureFixture[str], macs: dict[str, int], make_study: Callable[..., Any]
+) -> None:
+    study = make_study()
     for seed, speed in enumerate((900.0, 1000.0, 5000.0)):
-        folder = tmp_path / "study" / f"resnet-s{seed}"
-        folder.mkdir(parents=True)
-        about = {"rung": "resnet", "image_size": 32, "precision": "float32", "device": "a GPU", "images_per_s": speed}
-        (folder / "result.json").write_text(json.dumps({**about, "macs": macs["resnet"]}))
-    first, _ = planned(capsys, *SWEEP, "--study", str(tmp_path / "study"))["lines"]
+        study.run("resnet", seed, image_size=32, device="a GPU", images_per_s=speed, macs=macs["resnet"])
+    study.run("resnet", 3, image_size=32, images_per_s=0, macs=macs["resnet"])
+    study.run("resnet", 4, image_size=32, images_per_s="fast", macs=macs["resnet"])
+    first, _ = planned(capsys, *SWEEP, "--study", str(study.root))["lines"]
     assert (first["how"], first["images_per_s"]) == ("measured", 1000.0)
 
 
@@ -136,7 +139,15 @@ def test_mistakes_are_told(arguments: list[str], words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_a_file_that_is_no_bench(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(UserError, match=r"ladder\.bench"):
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"conditions": {}, "rows": []}', '{"conditions": 1, "rows": 2}'])
+def test_a_file_that_is_no_bench(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError, match=r"x\.json"):
         speeds.from_bench(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("key", "value"), [("macs", 0), ("macs", float("nan")), ("train_images_per_s", -1)])
+def test_a_bench_of_figures_that_cannot_be(tmp_path: Path, key: str, value: float) -> None:
+    rows = [{**row("resnet", 10, 1.0), key: value}]
+    with pytest.raises(UserError, match=rf"x\.json.*{'not a number from' if value == value else key}"):
+        speeds.from_bench(bench_file(tmp_path / "x.json", rows))

@@ -97,16 +97,33 @@ def test_a_silent_run_of_another_host_is_dead(tmp_path: Path) -> None:
     [
         ('{"format": 1, "state": "done"}', "no result.json"),
         ('{"format": 1, "state": "nonsense"}', "nonsense"),
-        ('{"format": 1, "state": "failed", "step": "x", "steps": 3}', "can't be read"),
+        ('{"format": 1, "state": "failed", "step": "x", "steps": 3}', "step is 'x', not a whole number"),
+        ('{"format": 1, "state": "running", "host": ["a"]}', "host is a list, not text"),
+        ('{"format": 1, "state": "running", "pid": -1}', "pid is -1, not a whole number from 0"),
         ('{"format": 9, "state": "done"}', "of format 9"),
+        ("[" * 100_000, "not JSON (nested too deeply)"),
+        ('{"format": 1, "pid": ' + "9" * 5000 + "}", "not JSON"),
+        ("\ud800", "not UTF-8"),
+        (None, "status.json is no file"),
     ],
 )
-def test_a_broken_status_is_told(tmp_path: Path, content: str, words: str) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "status.json").write_text(content)
-    (row,) = status.read(tmp_path)
-    assert row.state == "failed"
+def test_a_broken_status_is_a_row_that_says_why(tmp_path: Path, content: str | None, words: str, capsys: Any) -> None:
+    (tmp_path / "broken-s0-00000000").mkdir()
+    file = tmp_path / "broken-s0-00000000" / "status.json"
+    file.mkdir() if content is None else file.write_bytes(content.encode(errors="surrogatepass"))
+    write(tmp_path, "gelu-s0-00000000", done=True, state="done")
+    row, good = status.read(tmp_path)
+    assert (row.state, good.state) == ("unreadable", "done")
     assert row.error is not None and words in row.error
+    assert status.main([str(tmp_path)]) == 0
+    assert f"unreadable broken-s0-00000000: {row.error}\n" in capsys.readouterr().out
+
+
+def test_a_broken_note_is_told_and_the_runs_are_shown(tmp_path: Path, capsys: Any) -> None:
+    write(tmp_path, "gelu-s0-00000000", done=True, state="done")
+    (tmp_path / "study.json").write_text("{")
+    assert [row.state for row in status.read(tmp_path)] == ["done"]
+    assert capsys.readouterr().err.startswith(f"skipped {tmp_path}: study.json is not JSON")
 
 
 def test_wrong_folders_are_told(study: Path, tmp_path: Path) -> None:

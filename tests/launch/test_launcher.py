@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ladder.launch import child, local, pool, study
 from ladder.launch.local import LocalLauncher
 from ladder.launch.sweeper import StudySweeper
 from ladder.paths import write_atomic
+from ladder.runs.records import Unreadable
 
 
 @pytest.fixture
@@ -190,9 +190,31 @@ def test_a_study_remembers_all_that_it_was_asked_for(tmp_path: Path) -> None:
     assert study.planned(folder) == ["a", "b", "c"]
     study.remember(folder, "one", ["d"])
     assert study.planned(folder) == ["d", "b", "c"]
-    (folder / study.FILE).write_text("{ torn")
-    assert study.planned(folder) == []
-    assert os.listdir(folder) and not list(folder.glob("*.tmp"))
+    assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("torn", "why"),
+    [
+        ("{ torn", "study.json is not JSON"),
+        ('{"launches": []}', "launches is no mapping"),
+        ('{"launches": {"a": 1}}', "the runs of 'a' are no list"),
+        ('{"launches": {"a": {"runs": "abc"}}}', "the runs of 'a' are no list"),
+    ],
+)
+def test_a_broken_note_is_told_and_kept_aside_by_the_next_launch(tmp_path: Path, torn: str, why: str) -> None:
+    (tmp_path / study.FILE).write_text(torn)
+    with pytest.raises(Unreadable, match=why):
+        study.planned(tmp_path)
+    study.remember(tmp_path, "one", ["a"])
+    assert study.planned(tmp_path) == ["a"]
+    assert (tmp_path / "study.json.unreadable").read_text() == torn
+
+
+def test_a_note_asks_for_no_folder_elsewhere(tmp_path: Path) -> None:
+    names = ["../x", "/etc", "..", ".", "", "a", "b" * 300, 3, None, ["c"]]
+    (tmp_path / study.FILE).write_text(json.dumps({"launches": {"one": {"runs": names}}}))
+    assert study.planned(tmp_path) == ["a"]
 
 
 def test_what_all_runs_would_miss_is_told_once_and_nothing_is_written(sweep: Sweep) -> None:

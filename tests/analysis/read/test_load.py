@@ -63,7 +63,7 @@ def test_a_half_finished_study_keeps_every_run_and_its_state(make_study: Make) -
     assert frame.loc[("resnet", 1), "epochs_done"] == 2
 
 
-def test_broken_and_foreign_folders_are_left_out_with_a_line_each(make_study: Make, capsys: Any) -> None:
+def test_broken_folders_are_rows_that_say_why_and_foreign_ones_are_left_out(make_study: Make, capsys: Any) -> None:
     study = make_study()
     study.run("resnet", 0, 90.0)
     (study.run("resnet", 1) / "result.json").write_text('{"format": 1, "lad')
@@ -82,7 +82,9 @@ def test_broken_and_foreign_folders_are_left_out_with_a_line_each(make_study: Ma
     (study.root / "notes").mkdir()
     lines: list[str] = []
     frame = analysis.load(study.root, on_skip=lines.append)
-    assert list(zip(frame["rung"], frame["seed"], strict=True)) == [("resnet", 0)]
+    readable, broken = frame[frame["state"] == "done"], frame[frame["state"] == "unreadable"]
+    assert list(zip(readable["rung"], readable["seed"], strict=True)) == [("resnet", 0)]
+    assert len(broken) == len(frame) - 1 == 8 and broken["top1"].isna().all()
     by_run = {Path(line.split(": ")[0]).name.rsplit("-", 1)[0]: line.split(": ", 1)[1] for line in lines}
     assert len(by_run) == len(lines) == 9
     assert by_run["resnet-s1"].startswith("result.json is not JSON")
@@ -90,9 +92,13 @@ def test_broken_and_foreign_folders_are_left_out_with_a_line_each(make_study: Ma
     assert by_run["gelu-s0"] == "result.json: final.top1 is 'high', not a number"
     assert by_run["gelu-s1"] == "status.json says done, but there is no result.json"
     assert by_run["gelu-s2"] == "result.json: final.top1 is nan"
-    assert by_run["kernel_7-s0"].startswith("status.json is not JSON")
+    assert by_run["kernel_7-s0"] == "status.json is not UTF-8"
     assert by_run["kernel_7-s1"] == "result.json lacks group_hash"
-    assert by_run["kernel_7-s2"] == "config.yaml can't be read"
+    assert by_run["kernel_7-s2"].startswith("config.yaml, line 2, column 1: not YAML:")
+    assert dict(zip(broken["path"], broken["error"], strict=True)) == {
+        path: why for path, why in (line.split(": ", 1) for line in lines) if not path.endswith("notes")
+    }
+    assert broken["seed"].notna().sum() == 6, "which network and seed it is of is known where a record says so"
     assert by_run["notes"].startswith("not a run folder")
     analysis.load(study.root)
     told = capsys.readouterr().err.splitlines()
