@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ladder.streams import go_quiet, open_streams, say
 from ladder.text import printable
 
 LONGEST = 600  # characters of an error that a person reads
@@ -49,12 +50,13 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> UserError:
 
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and end the process with its exit code; nothing that it raises becomes a traceback."""
+    open_streams()
     try:
         with _our_way():
             code = main() or 0
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        go_quiet(sys.stdout)
         code = 141
     except KeyboardInterrupt:
         code = 130
@@ -91,7 +93,7 @@ def tell(error: Exception, full: bool | None = None) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1" if full is None else full:
         traceback.print_exception(error)
     mistake = as_mistake(error)
-    print(f"error: {mistake}" if mistake is not None else _report(error), file=sys.stderr)
+    say(f"error: {mistake}" if mistake is not None else _report(error), error=True)
     return 1 if mistake is None else 2
 
 

@@ -1,8 +1,10 @@
-"""Owns where files lie and how they are replaced: `conf/` in a checkout or in a wheel; writing the whole or nothing."""
+"""Owns where files lie (`conf/` in a checkout or in a wheel), and how folders and files are made: wholly or not."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -36,6 +38,26 @@ def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make the folder `path` and those above it; those that were missing, innermost first. On an OSError none stay."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+        path.mkdir(exist_ok=True)  # raises where it is a file
+    except OSError:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of `folders` that are there and empty, in this order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def sync_dir(folder: Path) -> None:

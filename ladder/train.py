@@ -21,6 +21,7 @@ from ladder.runs.config import TrainConfig
 from ladder.runs.execute import execute, prepare
 from ladder.runs.hydra import explained, keys_of, register_schema
 from ladder.runs.outcome import OUTCOMES, Outcome
+from ladder.streams import say
 
 _full_error = False  # whether the user wants tracebacks
 
@@ -64,7 +65,7 @@ def _tell_unheeded(run: Any) -> None:
     hydra = _hydra_of_one_run()
     if hydra and os.environ.get("RANK", "0") == "0":
         for line in unheeded(run, hydra.overrides.task):
-            print(f"note: {line}", file=sys.stderr)
+            say(f"note: {line}", error=True)
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ DOORS = {
     "ladder.command",
     "ladder.errors",
     "ladder.paths",
+    "ladder.streams",
     "ladder.text",
     "ladder.yaml_files",
     "analysis",

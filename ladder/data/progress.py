@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import TextIO, cast
+
+from ladder.streams import Steady
 
 _PATIENCE = 1.0  # seconds before a bar appears
 
@@ -13,7 +17,7 @@ def counted(parts: Iterable[int], total: int, label: str) -> Iterator[int]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(file=cast(TextIO, Steady(sys.stderr)))
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     started = time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

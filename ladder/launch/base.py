@@ -20,6 +20,7 @@ from ladder.launch.jobs import Job, Ledger
 from ladder.launch.view import View, summary
 from ladder.runs.outcome import OUTCOMES, Outcome
 from ladder.runs.resolve import Run
+from ladder.streams import say
 
 MakeLedger = Callable[[View], Ledger]
 
@@ -86,7 +87,7 @@ class StudyLauncher(Launcher):
             ledger = make_ledger(View(name, len(runs), len(outcomes)))
             outcomes |= ledger.run([Job(run) for run in todo], begun)
         outcomes = {run.dir.path: outcomes[run.dir.path] for run in runs}  # in the order of the sweep
-        print(summary(name, outcomes, command), flush=True)
+        say(summary(name, outcomes, command))
         return outcomes
 
 

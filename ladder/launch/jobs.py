@@ -20,6 +20,7 @@ from ladder.runs.resolve import Run
 
 SURELY_ALIVE = 5.0  # seconds since a heartbeat within which somebody must be training
 ELSEWHERE = 2.0  # seconds between looks at a run that another launcher has
+PATIENCE = 3  # times its slowest step so far that a run may take for one
 
 
 @dataclass
@@ -30,6 +31,32 @@ class Job:
     attempts: int = 0  # of this launch
     due: float = 0.0  # monotonic seconds before which it isn't looked at
     elsewhere: bool = False  # another launcher had it
+
+
+@dataclass
+class Progress:
+    """When a run last got on, by this host's clock, and whether it hangs.
+
+    A run hangs that took no step (and evaluated no batch) for `limit` seconds, and for three times as long as the
+    slowest of this attempt took: steps of an hour are as healthy as those of a second. Its heartbeat says nothing of
+    that, as it comes from a thread of its own.
+    """
+
+    since: float  # monotonic seconds
+    told: float = 0.0  # the time of its last step, as its status has it
+    slowest: float = 0.0
+
+    def look(self, status: Status, now: float) -> None:
+        """Take up what the status of this attempt says."""
+        if status.progress != self.told:
+            self.told, self.since = status.progress, now
+        self.slowest = status.slowest
+
+    def hangs(self, limit: float | None, now: float) -> str | None:
+        """What to say of a run that hangs; None for one that doesn't."""
+        if limit is None or now - self.since <= (allowed := max(limit, PATIENCE * self.slowest)):
+            return None
+        return f"no step for {allowed:.0f} s (hydra.launcher.heartbeat_limit={limit:g}): killed"
 
 
 class Ledger:

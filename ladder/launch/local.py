@@ -11,6 +11,7 @@ from ladder.launch import pool
 from ladder.launch.base import MakeLedger, StudyLauncher, check_whole
 from ladder.launch.child import Share
 from ladder.runs.resolve import Run
+from ladder.streams import say
 
 
 class LocalLauncher(StudyLauncher):
@@ -42,7 +43,7 @@ class LocalLauncher(StudyLauncher):
 
     def prepare(self, name: str, todo: Sequence[Run]) -> MakeLedger:
         """Import, once, what runs need; open their data; divide the machine."""
-        print(f"{name}: {len(todo)} runs to do; importing torch and opening the data", flush=True)
+        say(f"{name}: {len(todo)} runs to do; importing torch and opening the data")
         tracked = any(run.wandb.mode != "disabled" for run in todo)
         late = ["wandb", "wandb.sdk.launch"] if tracked else []  # the latter by wandb.init, in a second or two
         pool.start_server([*self.preload, *late])

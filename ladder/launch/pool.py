@@ -23,7 +23,7 @@ from typing import Any
 
 from ladder.errors import UserError, one_line
 from ladder.launch import child, nursery
-from ladder.launch.jobs import Job, Ledger, write_end
+from ladder.launch.jobs import Job, Ledger, Progress, write_end
 from ladder.launch.view import View
 from ladder.runs.config import DataConfig
 from ladder.runs.folder import Status
@@ -31,7 +31,7 @@ from ladder.runs.outcome import Outcome
 from ladder.runs.resolve import Run
 
 TICK = 0.25  # seconds between looks at the signals
-LOOK = 0.5  # seconds between looks at the heartbeats
+LOOK = 0.5  # seconds between looks at the folders
 EXIT_GRACE = 30.0  # seconds that a run may take to end after it has reported its outcome
 
 
@@ -44,7 +44,7 @@ class Worker:
     process: BaseProcess
     report: Connection[Any, Any]
     born: float  # monotonic seconds, as are the others
-    changed: float  # the last sign of life
+    progress: Progress
     status: Status | None = None  # what its folder said last, of this attempt
     outcome: Outcome | None = None  # what it reported
     reported: float = 0.0
@@ -183,7 +183,7 @@ class Pool(Ledger):
             send.close()
         now = time.monotonic()
         before = status.attempts if status else 0
-        self._workers.append(Worker(job, share, process, receive, now, now, before=before))
+        self._workers.append(Worker(job, share, process, receive, now, Progress(now), before=before))
         self.view.started(job.run)
 
     # -------------------------------------------------------------------------------------------------- watching
@@ -221,19 +221,15 @@ class Pool(Ledger):
         for worker in self._workers:
             status = worker.job.run.dir.read_status()
             if status is not None and status.pid == worker.process.pid:
-                if worker.status is None or status.heartbeat != worker.status.heartbeat:
-                    worker.changed = now
+                worker.progress.look(status, now)
                 worker.status = status
             if worker.doomed is not None:
                 worker.kill()
             elif worker.outcome is not None:
                 if now - worker.reported > EXIT_GRACE:
                     worker.kill()
-            elif self.heartbeat_limit is not None and now - worker.changed > self.heartbeat_limit:
-                worker.doomed = (
-                    f"no heartbeat for {self.heartbeat_limit:g} s (hydra.launcher.heartbeat_limit): killed;"
-                    " what it was doing is in its log"
-                )
+            elif hangs := worker.progress.hangs(self.heartbeat_limit, now):
+                worker.doomed = f"{hangs}; what it was doing is in its log"
                 worker.signal(child.STACKS)  # killed at the next look
         self.view.tick(self._workers, len(self.waiting), len(self.shares))
 

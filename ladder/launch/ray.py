@@ -20,6 +20,7 @@ from ladder.launch.view import NOT_STARTED
 from ladder.launch.watch import Watch
 from ladder.runs.outcome import Outcome, StopFlag
 from ladder.runs.resolve import Run
+from ladder.streams import say
 
 
 class RayLauncher(StudyLauncher):
@@ -58,7 +59,7 @@ class RayLauncher(StudyLauncher):
 
     def prepare(self, name: str, todo: Sequence[Run]) -> MakeLedger:
         """Start Ray, or join the cluster; see that it has what a run asks for."""
-        print(f"{name}: {len(todo)} runs to do; {'joining' if self.address else 'starting'} Ray", flush=True)
+        say(f"{name}: {len(todo)} runs to do; {'joining' if self.address else 'starting'} Ray")
         tasks = Tasks(self.address, self.init, self.preload)
         try:
             options = self._options(todo, tasks.resources())
@@ -154,6 +155,10 @@ class Tasks:
     def news(self) -> list[str]:
         """See `Cluster.news`."""
         return []
+
+    def waits(self, run: Run) -> bool:
+        """See `Cluster.waits`: Ray takes no task off its node."""
+        return False
 
     def kill(self, run: Run) -> None:
         """See `Cluster.kill`."""

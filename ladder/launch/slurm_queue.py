@@ -217,6 +217,10 @@ class Queue:
             how += f"; do the nodes see {sent.run.dir.path.parent}?"
         return Outcome("failed", label, f"its Slurm job {sent.job} {how}; it printed {sent.log}", again=True)
 
+    def waits(self, run: Run) -> bool:
+        """See `Cluster.waits`."""
+        return self._sent[run.dir.path].state == "PENDING"
+
     def kill(self, run: Run) -> None:
         """See `Cluster.kill`."""
         _slurm("scancel", self._sent[run.dir.path].job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
 from ladder.runs.resolve import Run, unheeded
+from ladder.streams import say
 
 Batches = list[list[list[str]]]  # of jobs, each a list of overrides
 
@@ -52,7 +52,7 @@ class StudySweeper(Sweeper):
             for job in batch:
                 told |= dict.fromkeys(unheeded(self.composer.run(job), job))
         for line in told:
-            print(f"note: {line}", file=sys.stderr)
+            say(f"note: {line}", error=True)
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in batches:

@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from ladder.launch.child import LOG
 from ladder.runs.folder import Status
 from ladder.runs.outcome import Outcome
 from ladder.runs.resolve import Run
+from ladder.streams import Steady, say
 from ladder.training.progress import duration
 
 REFRESH = 4  # a second
@@ -55,7 +56,7 @@ class View:
             from rich.console import Console
             from rich.live import Live
 
-            self._console = Console(highlight=False)
+            self._console = Console(file=cast(TextIO, Steady(sys.stdout)), highlight=False)
             self._live = Live(console=self._console, refresh_per_second=REFRESH, transient=True)
             self._live.start()
         return self
@@ -73,7 +74,7 @@ class View:
         if self._live is not None:
             self._console.print(text, markup=False)
         else:
-            print(text, flush=True)
+            say(text)
 
     def started(self, run: Run) -> None:
         """A run's process has started."""

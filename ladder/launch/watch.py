@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ladder.errors import UserError, one_line
-from ladder.launch.jobs import Job, Ledger, write_end
+from ladder.launch.jobs import Job, Ledger, Progress, write_end
 from ladder.launch.view import LEFT, View
 from ladder.runs.folder import Status, is_dead
 from ladder.runs.outcome import Outcome
@@ -37,6 +37,9 @@ class Cluster(Protocol):
     def news(self) -> list[str]:
         """What a person should know, such as a job that is held; each once."""
 
+    def waits(self, run: Run) -> bool:
+        """True for a run that is not on a node, as far as is known."""
+
     def kill(self, run: Run) -> None:
         """End a run at once; `ended` will have it."""
 
@@ -52,9 +55,9 @@ class Sent:
     """A run on its way in a cluster."""
 
     job: Job
-    since: float  # unix seconds
     before: int = 0  # attempts of earlier launches
     born: float | None = None  # monotonic seconds; None: not seen running yet
+    progress: Progress | None = None  # of the attempt that runs
     status: Status | None = None
     doomed: str | None = None  # why we ended it
 
@@ -180,7 +183,7 @@ class Watch(Ledger):
 
     def _note_sent(self, job: Job) -> None:
         status = job.run.dir.read_status()
-        self._sent[job.run.dir.path] = Sent(job, time.time(), status.attempts if status else 0)
+        self._sent[job.run.dir.path] = Sent(job, status.attempts if status else 0)
 
     # -------------------------------------------------------------------------------------------------- watching
 
@@ -196,16 +199,20 @@ class Watch(Ledger):
             if status is None or status.state != "running":
                 sent.status = None
                 continue
-            silent = time.time() - max(status.heartbeat, sent.since)
-            if self.heartbeat_limit is not None and silent > self.heartbeat_limit and sent.doomed is None:
-                sent.doomed = f"no heartbeat for {self.heartbeat_limit:g} s (hydra.launcher.heartbeat_limit): killed"
-                self._cluster.kill(sent.run)
-            if is_dead(status):  # of an attempt before this one
+            if sent.progress is None and is_dead(status):  # of an attempt before this one
                 continue
             sent.status = status
             if sent.born is None:
                 sent.born = now
                 self.view.started(sent.run)
+            sent.progress = sent.progress or Progress(now)
+            sent.progress.look(status, now)
+            if sent.doomed is None and (hangs := sent.progress.hangs(self.heartbeat_limit, now)):
+                if self._cluster.waits(sent.run):  # taken off its node, before it could say so
+                    sent.progress = None
+                    continue
+                sent.doomed = hangs
+                self._cluster.kill(sent.run)
             running.append(_Runner(sent.run, status, sent.born))
         self._tell()
         self.view.tick(running, len(self._sent) - len(running) + len(self.waiting), max(1, len(running)))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
 from ladder.networks.spec import Spec, spec_class
-from ladder.paths import sync_dir
+from ladder.paths import write_atomic
 
 FILE = "model.safetensors"
 
@@ -22,19 +21,9 @@ FILE = "model.safetensors"
 def save_model(path: Path, model: nn.Module, spec: Spec, about: dict[str, Any]) -> None:
     """Write the weights of `model` and what rebuilds it (`about` must hold num_classes and in_chans)."""
     metadata = {"network": spec.network, "spec": json.dumps(spec.to_dict()), "about": json.dumps(about)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # .contiguous(): channels-last weights are saved in the plain order
-        tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(tensors, temporary, metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_dir(path.parent)
-    except SafetensorError as error:
-        raise OSError(None, one_line(error), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # .contiguous(): channels-last weights are saved in the plain order
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_atomic(path, save(tensors, metadata))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
-from ladder.paths import write_atomic
+from ladder.paths import make_folders, remove_empty, write_atomic
 from ladder.runs.records import Unreadable, read_json, read_json_or_none
 
 FORMAT = 1  # of the run folder; raised when a reader of the old one would misread the new one
@@ -102,7 +103,10 @@ class Status:
     heartbeat: float = 0.0
     pid: int = 0
     host: str = ""
+    begun: float = 0.0  # of the first attempt
     started: float = 0.0  # of this attempt
+    progress: float = 0.0  # when this attempt last took a step or evaluated a batch
+    slowest: float = 0.0  # longest seconds between two of these
     epoch: int = 0  # epochs done
     epochs: int = 0
     step: int = 0  # optimiser steps done
@@ -145,18 +149,33 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self._made: list[Path] = []  # by `create`, innermost first
 
     def create(self) -> None:
         """Make the folder. Raises UserError where it can't be, or belongs to another format."""
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._made = make_folders(self.checkpoints)
             with open(self.path / "train.log", "a"):
                 pass
         except OSError as error:
-            raise UserError(
-                f"can't write the run folder {self.path}: {error.strerror}; set runs_dir to a writable folder"
-            ) from None
+            self.discard()
+            raise self.unwritable(error) from None
         self.check_format()
+
+    def unwritable(self, error: OSError) -> UserError:
+        """What to tell of a folder that can't be made or begun."""
+        return UserError(f"can't write the run folder {self.path}: {error.strerror}; set runs_dir to a writable folder")
+
+    def discard(self) -> None:
+        """Remove a folder of which nothing is worth keeping, and those above it that `create` made; any other stays."""
+        if any((self.path / name).exists() for name in ("result.json", "metrics.csv")):
+            return
+        with contextlib.suppress(OSError):
+            self.checkpoints.rmdir()  # fails where it holds something
+            for name in ("status.json", "config.yaml", "train.log", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / "wandb", ignore_errors=True)
+            remove_empty([self.path, *self._made])
 
     def adopt(self, former: str) -> None:
         """Rename the folder of this run that is called `former`, unless somebody trains in it."""
@@ -205,9 +224,11 @@ class RunDir:
         write_atomic(self.path / "result.json", json.dumps({"format": FORMAT, **result}, indent=1))
 
     def remove_leftovers(self) -> None:
-        """Remove the halves of checkpoints that killed processes left. For who holds the lock."""
-        for left in (*self.checkpoints.glob(".*.tmp"), *self.path.glob(".model.*.tmp")):
-            left.unlink(missing_ok=True)
+        """Remove the halves of files that killed processes left. For who holds the lock."""
+        for folder in (self.path, self.checkpoints, self.path / "wandb"):
+            for left in (*folder.glob(".*.tmp"), *folder.glob(".tmp*")):  # ours, and safetensors'
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
     @contextlib.contextmanager
     def lock(self, fresh: float = HEARTBEAT_LIMIT, patience: float = 0.2) -> Iterator[None]:

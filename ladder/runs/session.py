@@ -11,8 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,12 @@ import torch
 
 import ladder
 from ladder.networks.cost import measure_cost
+from ladder.errors import UserError, one_line
+from ladder.streams import say
+from ladder.runs.heartbeat import Heartbeat
+from ladder.training import checkpoint
 from ladder.training.distributed import Ranks, device_name, join
 from ladder.training.engine import Engine, Stopped
-from ladder.errors import UserError, one_line
 from ladder.networks.weights import FILE, save_model
 from ladder.training.progress import close_log, open_log
 from ladder.runs.resolve import Run
@@ -47,25 +49,53 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
         # a mistake in a run that has no folder yet is told before anything is written
         engine = None if folder.path.exists() else _try_build(run, ranks, stop)
         with contextlib.ExitStack() as held:
-            found, problem = _take(folder, held) if ranks.is_main else (FREE, None)
+            found, status = _take(run, folder, held) if ranks.is_main else (FREE, Status())
             found = ranks.max(found)  # all ranks go on, or none
-            if problem is not None:
-                raise problem
+            if isinstance(status, UserError):
+                raise status
             if found != FREE:  # done by another process, while this one began; or rank 0 tells what is wrong
                 return Outcome("refused" if found == REFUSED else "skipped", run.label)
-            return _train(run, ranks, stop, engine)
+            beat = Heartbeat(folder, status, active=ranks.is_main)
+            try:
+                return _train(run, folder, ranks, stop, engine, beat)
+            finally:
+                beat.end()
     finally:
         ranks.close()
 
 
-def _take(folder: RunDir, held: contextlib.ExitStack) -> tuple[int, UserError | None]:
-    """Make the folder and hold it for as long as `held` lasts; how it is found, and what stands against it."""
+def _take(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, Status | UserError]:
+    """Make the folder, hold it for as long as `held` lasts, and begin; how it is found, and what stands against it.
+
+    Where it can't be written, a new one leaves nothing behind.
+    """
+    before = None
     try:
         folder.create()
         held.enter_context(folder.lock())
+        if folder.is_done:
+            return DONE, Status()
+        before = folder.read_status()
+        status = before or Status(ladder=run.ladder.name, rung=run.rung.name, seed=run.seed, begun=time.time())
+        status.state, status.error, status.eta_s, status.images_per_s = "running", None, None, None
+        status.attempts, status.started, status.progress, status.slowest = status.attempts + 1, time.time(), 0.0, 0.0
+        status.begun = status.begun or status.started  # of before this was kept
+        folder.remove_leftovers()
+        write_atomic(folder.path / "config.yaml", _yaml(run.config))
+        folder.write_status(status)  # now: where locks do not reach from host to host, this is what keeps others out
     except UserError as error:
         return REFUSED, error
-    return DONE if folder.is_done else FREE, None
+    except OSError as error:
+        if before is None:
+            folder.discard()
+        return REFUSED, folder.unwritable(error)
+    return FREE, status
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def _try_build(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Engine | None:
@@ -77,66 +107,64 @@ def _try_build(run: Run, ranks: Ranks, stop: Callable[[], bool]) -> Engine | Non
         return None
 
 
-def _train(run: Run, ranks: Ranks, stop: Callable[[], bool], engine: Engine | None) -> Outcome:
-    folder = run.dir
-    before = folder.read_status() or Status()
-    status = Status(attempts=before.attempts + 1, ladder=run.ladder.name, rung=run.rung.name, seed=run.seed)
+def _train(
+    run: Run, folder: RunDir, ranks: Ranks, stop: Callable[[], bool], engine: Engine | None, beat: Heartbeat
+) -> Outcome:
     log = open_log(folder.path / "train.log" if ranks.is_main else Path(os.devnull), run.label)
     try:
-        if ranks.is_main:
-            from omegaconf import OmegaConf
-
-            # at once: where locks do not reach from host to host, this is what keeps others out
-            folder.write_status(replace(before, state="running", error=None, attempts=status.attempts))
-            folder.remove_leftovers()
-            write_atomic(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(run.config))))
         code = git_state()  # now: the code that is loaded, not what the checkout holds when training ends
         engine = engine or Engine(run, ranks, stop)
-        engine.status.attempts, status = status.attempts, engine.status
-        result = engine.fit(log, functools.partial(describe, run, engine, code), functools.partial(_cause, run=run))
+        explain = functools.partial(_cause, run=run)
+        result = engine.fit(beat, log, functools.partial(describe, run, engine, code, beat.status), explain)
         if ranks.is_main:
             about = {k: result[k] for k in ("ladder", "rung", "seed", "num_classes", "in_chans", "image_size")}
             about |= {"class_names": list(engine.data.info.class_names), "mean": run.data.mean, "std": run.data.std}
             save_model(folder.path / FILE, engine.model, run.spec, about | {"top1": result["final"]["top1"]})
             folder.write_result(result)
             log.info("done: top-1 %.2f after %d epochs", result["final"]["top1"], run.recipe.epochs)
-            _end(folder, status, "done", None)
+            _end(folder, beat, "done", None)
             _say(f"done {folder.path}: top-1 {result['final']['top1']:.2f}")
         return Outcome("done", run.label)
     except Stopped:
         by = getattr(stop, "signal", None) or "request"
         log.info("stopped by %s; saved", by)
-        _end(folder, status, "stopped", None)
+        _end(folder, beat, "stopped", None)
         _say(f"stopped {folder.path} by {by}: saved; the same command goes on from there")
         return Outcome("stopped", run.label, f"stopped by {by}")
     except KeyboardInterrupt:
-        _end(folder, status, "stopped", None)
+        _end(folder, beat, "stopped", None)
         raise
     except Exception as error:
         message = _cause(error, run)
         log.error("failed: %s\n%s", message, traceback.format_exc())
-        _end(folder, status, "failed", message)
-        _say(f"failed {folder.path}: {message}", file=sys.stderr)
+        told = _end(folder, beat, "failed", message)
+        if ranks.is_main and not told and beat.status.attempts == 1 and not checkpoint.exists(folder.checkpoints):
+            folder.discard()  # a full disk: else it would say for ever that it is running
+        _say(f"failed {folder.path}: {message}", error=True)
         return Outcome("failed", run.label, message, again=not isinstance(error, UserError))
     finally:
         close_log(log)
 
 
-def _say(text: str, file: Any = None) -> None:
+def _say(text: str, error: bool = False) -> None:
     if int(os.environ.get("RANK", 0)) == 0:
-        print(text, file=file or sys.stdout, flush=True)
+        say(text, error)
 
 
-def _end(folder: RunDir, status: Status, state: str, error: str | None) -> None:
-    if int(os.environ.get("RANK", 0)) != 0:
-        return
+def _end(folder: RunDir, beat: Heartbeat, state: str, error: str | None) -> bool:
+    """Write how the run ended; False where that can't be written: the old status stays, and its dead pid tells."""
+    beat.end()
+    status = beat.status
     status.state, status.error, status.eta_s = state, error, None
     if state == "done":
         status.epoch, status.step = status.epochs, status.steps
     try:
-        folder.write_status(status)
-    except OSError as problem:  # a full disk: the old status stays, and a dead pid tells the rest
-        _say(f"can't write {folder.path}/status.json: {one_line(problem)}", file=sys.stderr)
+        beat.write(durable=True)
+    except OSError as problem:
+        if state != "failed":
+            _say(f"can't write {folder.path}/status.json: {one_line(problem)}", error=True)
+        return False
+    return True
 
 
 def _cause(error: Exception, run: Run) -> str:
@@ -148,11 +176,13 @@ def _cause(error: Exception, run: Run) -> str:
             " but for BatchNorm), set engine.checkpoint_activations=true or engine.precision=bf16"
         )
     if isinstance(error, OSError) and not isinstance(error, UserError):
-        return f"{error.strerror or one_line(error)}: {error.filename or run.dir.path}; the last checkpoint is whole"
+        saved = "; the last checkpoint is whole" if checkpoint.exists(run.dir.checkpoints) else ""
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or one_line(error)}{where}{saved}"
     return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
 
 
-def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None]) -> dict[str, Any]:
+def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None], status: Status) -> dict[str, Any]:
     """What `result.json` says of a run besides its figures."""
     info, rung = engine.data.info, run.rung
     cost = measure_cost(engine.model, run.data.image_size)
@@ -188,9 +218,9 @@ def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None]) -> 
         "git_commit": commit,
         "git_dirty": dirty,
         "versions": versions(),
+        "started": datetime.fromtimestamp(status.begun, UTC).isoformat(timespec="seconds"),  # its first attempt
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "attempts": engine.status.attempts,
-        "started": datetime.fromtimestamp(time.time() - engine.elapsed, UTC).isoformat(timespec="seconds"),
+        "attempts": status.attempts,
     }
 
 

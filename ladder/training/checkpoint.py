@@ -44,6 +44,11 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def exists(folder: Path) -> bool:
+    """True where a checkpoint lies in `folder`, whole or not."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
 def load(
     folder: Path, map_location: str | torch.device = "cpu", warn: Callable[[str], None] = warnings.warn
 ) -> dict[str, Any] | None:

@@ -16,7 +16,8 @@ from ladder.data import open_data
 from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
 from ladder.networks.weights import start_from
-from ladder.runs.folder import FORMAT, Status
+from ladder.runs.folder import FORMAT
+from ladder.runs.heartbeat import Heartbeat
 from ladder.runs.outcome import STOPPED
 from ladder.runs.resolve import Run
 from ladder.runs.tracking import FINISH_TIMEOUT, Tracker, new_id
@@ -77,14 +78,6 @@ class Engine:
         self.elapsed = 0.0  # wall seconds of all attempts before this one
         self.wandb_id = new_id()
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)  # first step that was not finite
-        self.status = Status(
-            started=time.time(),
-            epochs=self.recipe.epochs,
-            steps=self.recipe.epochs * self.steps_per_epoch,
-            ladder=run.ladder.name,
-            rung=run.rung.name,
-            seed=run.seed,
-        )
         self._begun = self._saved = time.monotonic()
         self._steps_done_here = 0
 
@@ -191,16 +184,18 @@ class Engine:
         if self.ranks.is_main:
             checkpoint.save(self.folder.checkpoints, state)
         self._saved = time.monotonic()
+        self.beat.tick()
 
     # ------------------------------------------------------------------------------------------------- the loop
 
     def fit(
         self,
+        beat: Heartbeat,
         log: logging.Logger,
         describe: Callable[[], dict[str, Any]] = dict,
         explain: Callable[[Exception], str] = one_line,
     ) -> dict[str, Any]:
-        """Train to the last epoch, telling `log`; returns `result.json`: what `describe()` says and how it went.
+        """Train to the last epoch; returns `result.json`: what `describe()` says and how it went.
 
         W&B gets the same, and of a failure what `explain` makes of it, so that its runs say as much as the folders do.
 
@@ -209,8 +204,11 @@ class Engine:
             NotFinite: NaN or infinity; the checkpoint before stays.
             OSError: the disk is full; the older checkpoint stays.
         """
-        self.log = log
+        self.beat, self.status, self.log = beat, beat.status, log
         resumed = self.restore()
+        self.status.epochs, self.status.steps = self.recipe.epochs, self.recipe.epochs * self.steps_per_epoch
+        self._tell_step()
+        self.status.top1 = next((row["top1"] for row in reversed(self.history) if row["top1"] is not None), None)
         if self.ranks.is_main:
             if resumed:
                 log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
@@ -228,7 +226,7 @@ class Engine:
                 what = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed}"
                 title = f"{what} on {self.data.info.name} ({self.device})"
                 bar = Bar(title, self.recipe.epochs, self.steps_per_epoch)
-            self._heartbeat(durable=True)
+            beat.write(durable=True)
             while self.epoch < self.recipe.epochs:
                 self._train_epoch(bar)
                 row = self._finish_epoch(bar)
@@ -271,6 +269,7 @@ class Engine:
             self._train_step(batches)
             self.step += 1
             self._steps_done_here += 1
+            self._tell_step()
             now = time.monotonic()
             if now - logged > self.options.log_every:
                 logged = now
@@ -300,6 +299,7 @@ class Engine:
                 self.scaler.scale(loss / accumulate if accumulate > 1 else loss).backward()
             self.sums[0] += loss.detach() * len(images)
             self.sums[1] += len(images)
+            self.beat.tick()
         self._update(loss.detach())
 
     def _update(self, loss: Tensor) -> None:
@@ -382,10 +382,11 @@ class Engine:
             self.save()
         if self.ranks.is_main:
             self.folder.write_metrics(self.history)
-            self.status.images_per_s = row["images_per_s"]
+            self.status.images_per_s, self.status.eta_s = row["images_per_s"], self._left()
             if top1 is not None:
                 self.status.top1 = top1
-            self._heartbeat()
+            self._tell_step()
+            self.beat.write()
             loss, speed = sums[0] / sums[1], sums[1] / max(float(row["seconds"] or 0), 1e-9)
             evaluated = "" if top1 is None else f"eval loss {figures['loss']:.4f}  top-1 {top1:.2f}  "
             self.log.info(
@@ -405,7 +406,6 @@ class Engine:
         model.eval()
         self.ranks.share(model.buffers())
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        beat = time.monotonic()
         for images, labels in self.data.eval_batches():
             if self._stop_asked() and self.ranks.world == 1:
                 self.save()  # the epoch is trained: a resumed run begins with this evaluation
@@ -418,9 +418,7 @@ class Engine:
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([loss, ranked[:, 0].sum(), ranked.sum(), loss.new_tensor(float(len(labels)))]).double()
-            if time.monotonic() - beat > self.options.log_every:
-                beat = time.monotonic()
-                self._heartbeat()
+            self.beat.tick()
         loss_sum, top1, top5, count = self.ranks.sum(sums).tolist()
         return {"loss": loss_sum / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
 
@@ -431,18 +429,13 @@ class Engine:
         took = time.monotonic() - self._begun
         return took / max(self._steps_done_here, 1) * (self.status.steps - done)
 
-    def _heartbeat(self, durable: bool = False) -> None:
-        if not self.ranks.is_main:
-            return
+    def _tell_step(self) -> None:
         self.status.epoch, self.status.step = self.epoch, self.epoch * self.steps_per_epoch + self.step
-        self.status.eta_s = self._left() if self._steps_done_here else None
-        self.folder.write_status(self.status, durable)
 
     def _show(self, bar: Bar | None, images_per_s: float) -> None:
         if not self.ranks.is_main:
             return
-        self.status.images_per_s = images_per_s
-        self._heartbeat()
+        self.status.images_per_s, self.status.eta_s = images_per_s, self._left()
         if bar is not None:
             loss, count = self.sums.tolist()
             bar.update(self.step, loss / max(count, 1), images_per_s, self._left())

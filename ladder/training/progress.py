@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
+
+from ladder.streams import Steady
 
 
 def duration(seconds: float) -> str:
@@ -36,6 +39,7 @@ def in_words(seconds: float) -> str:
 
 def open_log(path: Path, name: str) -> logging.Logger:
     """A logger that appends to `path` and nowhere else."""
+    logging.raiseExceptions = False  # W&B's logs too: on a full disk they would print a traceback for each line
     logger = logging.getLogger(f"ladder.run.{name}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -49,7 +53,8 @@ def open_log(path: Path, name: str) -> logging.Logger:
 def close_log(logger: logging.Logger) -> None:
     """Close the file behind a logger of `open_log`."""
     for handler in list(logger.handlers):
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk
+            handler.close()
         logger.removeHandler(handler)
 
 
@@ -63,7 +68,7 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            console = Console(stderr=True)
+            console = Console(file=cast(TextIO, Steady(sys.stderr)))
             console.print(title, highlight=False)
             self._progress = Progress(
                 TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"), console=console

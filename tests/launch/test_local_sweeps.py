@@ -34,7 +34,7 @@ def test_four_ways_to_fail(sweep: Sweep) -> None:
         **dict.fromkeys(("increase_width", "inverted_bottleneck", "move_up_depthwise"), "done"),
     }
     _, _, summary = first.out.partition("3 done, 4 failed")
-    causes = ("RuntimeError: a fault of the test", "ended with code 9", "not finite at step", "no heartbeat for 20 s")
+    causes = ("RuntimeError: a fault of the test", "ended with code 9", "not finite at step", "no step for 20 s")
     for rung, cause in zip(faults, causes, strict=True):
         line = next(line for line in summary.splitlines() if f" {rung}-s0-" in line)
         assert cause in line

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from disks import small_disk
 
 from ladder.errors import UserError
 from ladder.training import checkpoint
@@ -90,13 +90,7 @@ def test_code_in_a_checkpoint_is_refused_by_name(tmp_path: Path, monkeypatch: py
 
 
 def test_a_full_disk_leaves_the_older_file_whole(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", disk], check=False).returncode:
-        pytest.skip("no mounting here")
-    try:
+    with small_disk(tmp_path, 48) as disk:
         checkpoint.save(disk, state(1))
         for step in range(2, 6):
             full = pytest.raises(OSError, match="No space left on device")
@@ -106,8 +100,6 @@ def test_a_full_disk_leaves_the_older_file_whole(tmp_path: Path) -> None:
         assert loaded is not None
         assert loaded["step"] == 2
         assert not list(disk.glob(".*"))
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def save_for_ever(folder: Path, said: object) -> None:
