@@ -1,9 +1,10 @@
 """Owns what the documents show of data: tables and pictures, made by the commands that stand beside them.
 
-    <!-- made by: python -m analysis.cost convnext_t --format md -->      what it prints stands from here ...
+    <!-- made by: ladder cost convnext_t --format md -->                   what it prints stands from here ...
     <!-- end -->                                                          ... to here
-    <!-- drawn by: python -m analysis.figures runs/published/demo --only roadmap --formats png --out docs/demo -->
+    <!-- drawn by: ladder figures runs/published/demo --only roadmap --formats png --out docs/demo -->
 
+`docs/reference.py PART` in place of a command is a part of the reference, read from the code.
 `python docs/build.py` makes them all again; with `--check` it changes nothing and fails where one is out of date.
 Commands read what the repository holds and nothing else. Tables are compared to the letter, pictures by what they
 show (`analysis.show.charts.style.fingerprint`): no two releases of matplotlib draw the same pixels.
@@ -25,15 +26,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/cifar10.md")
-MADE = re.compile(r"(<!-- made by: python -m (?P<command>[^\n]+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.S)
-DRAWN = re.compile(r"<!-- drawn by: python -m (?P<command>analysis\.figures [^\n]*?--out [^\n]+?) -->")
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+COMMAND = r"(?P<command>(?:ladder|docs/reference\.py|python -m) [^\n]+?)"
+MADE = re.compile(rf"(<!-- made by: {COMMAND} -->\n)(?P<body>.*?)(<!-- end -->)", re.S)
+DRAWN = re.compile(r"<!-- drawn by: (?P<command>(?:ladder |python -m analysis\.)figures [^\n]*?--out [^\n]+?) -->")
+
+
+def pages() -> list[str]:
+    """Every page, by its path in the repository."""
+    return ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))]
 
 
 def run(command: str) -> str:
-    """What `python -m COMMAND` prints. Raises UserError as it does."""
-    module, *args = shlex.split(command)
+    """What `COMMAND` prints. Raises UserError as it does."""
+    program, *args = shlex.split(command)
+    if program == "python":
+        program, args = args[1], args[2:]
+    module = {"ladder": "ladder.cli", "docs/reference.py": "reference"}.get(program, program)
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         importlib.import_module(module).main(args)
@@ -66,7 +75,7 @@ def stale_pictures(page: str, text: str, replace: bool = False) -> Iterator[str]
                     yield f"{kept} is drawn, but the page does not show it"
                 if kept.is_file() and shown(kept) == shown(drawn):
                     continue
-                yield f"{kept} is not what `python -m {command}` draws" if kept.is_file() else f"{kept} is missing"
+                yield f"{kept} is not what `{command}` draws" if kept.is_file() else f"{kept} is missing"
                 if replace:
                     folder.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(drawn, kept)
@@ -85,7 +94,7 @@ def shown(picture: Path) -> str | None:
 def build() -> list[str]:
     """Make what is out of date again; a line for each."""
     changed = []
-    for name in PAGES:
+    for name in pages():
         before = (ROOT / name).read_text(encoding="utf-8")
         after = with_tables(before)
         if after != before:
@@ -98,14 +107,14 @@ def build() -> list[str]:
 def check() -> list[str]:
     """A line for everything that is out of date."""
     problems = []
-    for name in PAGES:
+    for name in pages():
         text = (ROOT / name).read_text(encoding="utf-8")
         for word, pattern in (("made by:", MADE), ("drawn by:", DRAWN)):
             if text.count(f"<!-- {word}") != len(pattern.findall(text)):
                 problems.append(f"{name}: a `{word}` comment is not written as docs/build.py wants it")
         for found in MADE.finditer(text):
             if found[0] != with_tables(found[0]):
-                problems.append(f"{name}: the table of `python -m {found['command']}` is not what it prints now")
+                problems.append(f"{name}: the table of `{found['command']}` is not what it prints now")
         problems += [f"{name}: {line}" for line in stale_pictures(name, text)]
     return problems
 

@@ -71,7 +71,7 @@ def _tell_unheeded(run: Any) -> None:
 def main() -> int:
     """Run the command line; returns the exit code."""
     if "--help" in sys.argv or "-h" in sys.argv:
-        print(_help())
+        print(help_text())
         return 0
     import hydra
 
@@ -94,7 +94,9 @@ def main() -> int:
     return max((o.exit_code for o in OUTCOMES), key=lambda code: (code == 1, code == 2, code), default=0)
 
 
-def _help() -> str:
+def help_text() -> str:
+    """What `ladder train --help` prints."""
+
     def names(group: str) -> str:
         return ", ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))) or "none"
 

@@ -45,10 +45,10 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
 
     | column | meaning |
     | --- | --- |
-    | study, run, path | name of the study folder, of the run folder, path of the latter |
+    | study, run, path | name of the study folder; of the run folder; path of the latter |
     | state | done, running, stopped (resumable), failed, pending, unreadable; done means that result.json is there |
     | ladder, kind | name of the ladder; chain or star |
-    | rung, rung_index, title, group, parent | name, place (missing: side rung), words, heading, rung before |
+    | rung, rung_index, title, group, parent | name; place (missing: side rung); words; heading; rung before |
     | seed | of the run |
     | data, eval_split | data set; split that the metrics are from: test, val or holdout |
     | train_size, eval_size | images |
@@ -57,7 +57,7 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     | top1, top5 | percent, of the LAST epoch, weights as trained (no EMA): the headline |
     | ema_top1 | percent, last epoch, averaged weights; missing without EMA |
     | eval_loss, train_loss | nats per image, last epoch |
-    | best_top1, best_epoch | percent, epoch; never a headline: picked on the evaluated split |
+    | best_top1, best_epoch | percent; its epoch. Never a headline: picked on the evaluated split |
     | params, macs | parameters; multiply-accumulates of convolution and linear layers for one image |
     | images_per_s | training throughput, median over epochs |
     | peak_memory_bytes | most memory in use: of the GPU, or on CPU of the process |
@@ -67,7 +67,7 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
     | git_commit, git_dirty | code that trained; whether it had uncommitted changes |
     | ladder_version, python_version, torch_version, timm_version | versions |
     | finished | ISO 8601, UTC |
-    | epochs_done, attempts, error, heartbeat | from status.json; heartbeat in unix seconds |
+    | epochs_done, attempts, error, heartbeat | whole epochs; starts; why it failed; last sign of life, unix seconds |
 
     Raises:
         UserError: where a study folder is missing, is a file, or is itself a run or a folder of studies; where W&B

@@ -150,8 +150,8 @@ class NetSpec(Spec):
     expansion: int = 4  # wide width / narrow width
     stem: str = "resnet"  # resnet: overlapping conv, max pool | patchify: conv p x p, stride p
     stem_stride: int = 4  # total stride of the stem: 4 | 2 | 1 (for small images)
-    stem_norm: bool = True
-    stem_act: bool = True
+    stem_norm: bool = True  # norm after the stem's convolution
+    stem_act: bool = True  # activation after it
     block: str = "bottleneck"  # bottleneck | inverted
     conv: str = "dense"  # the spatial convolution: dense | depthwise
     conv_position: str = "middle"  # of the spatial convolution in its block: middle | first
@@ -222,8 +222,8 @@ class IsotropicSpec(Spec):
     width: int = 256  # channels, h in ConvMixer's paper
     depth: int = 8  # blocks
     patch_size: int = 1  # p: the stem is a conv p x p, stride p
-    stem_act: bool = True
-    stem_norm: bool = True
+    stem_act: bool = True  # activation after the stem's convolution
+    stem_norm: bool = True  # norm after it
     kernel_size: int = 9  # k of the depthwise convolution
     expansion: int | None = None  # null: one pointwise layer | e: two, e * width channels between them
     act: str = "gelu"  # any activation of timm

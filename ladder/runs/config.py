@@ -22,12 +22,12 @@ ENGINE_WITH_EFFECT = ("precision", "accumulate")
 class DataConfig:
     """One `conf/data/*.yaml`: which images, at which size, loaded how."""
 
-    name: str = MISSING
+    name: str = MISSING  # what tables call it
     source: str = MISSING  # digits | imagefolder | torchvision | timm
     root: str | None = None  # folder of the images; its default is the data set's own
     download: bool = False  # torchvision sets: fetch what is missing
     timm_name: str | None = None  # source timm: a create_dataset string, such as hfds/uoft-cs/cifar10
-    train_split: str = "train"
+    train_split: str = "train"  # its name in the set
     eval_split: str = "test"  # test | val | validation: its name in the set; auto: the first of these folders there is
     image_size: int = 224  # pixels, square
     in_chans: int = 3  # 1: grayscale | 3: colour
@@ -73,10 +73,10 @@ class EngineConfig:
     precision: str = "float32"  # float32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step
     channels_last: bool = True  # memory layout: faster on CPUs and GPUs alike, equal but for the last bits
-    compile: bool = False
-    checkpoint_activations: bool = False
+    compile: bool = False  # torch.compile the network
+    checkpoint_activations: bool = False  # compute blocks twice, keep less: memory for time
     fused_optimizer: bool | None = None  # null: where torch has it
-    sync_batch_norm: bool = False
+    sync_batch_norm: bool = False  # BatchNorm's statistics over all ranks, instead of each rank's own
     deterministic: bool | None = None  # same seed, same machine: same bits; null: on CPU yes, on a GPU no (slower)
     threads: int | None = None  # CPU threads; null: torch's choice
     eval_every: int = 1  # epochs between evaluations; the last epoch always has one
@@ -89,8 +89,8 @@ class WandbConfig:
     """Weights & Biases. `disabled` does not even import it."""
 
     mode: str = "offline"  # online | offline | disabled
-    project: str = "modernization-ladder"
-    entity: str | None = None
+    project: str = "modernization-ladder"  # of W&B
+    entity: str | None = None  # user or team; null: W&B's default
 
 
 # `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
@@ -115,7 +115,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
-    seed: int = 0
-    study: str = "default"
-    runs_dir: str = "runs"
+    seed: int = 0  # of start weights, order, augmentation: the same seed gives the same run
+    study: str = "default"  # folder of runs_dir that the run folder is in
+    runs_dir: str = "runs"  # where studies are
     device: str = "auto"  # auto | cpu | cuda | cuda:N

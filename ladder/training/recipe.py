@@ -34,7 +34,7 @@ class Recipe:
     clip_grad: float | None = None  # largest global gradient norm
     layer_decay: float | None = None  # learning-rate factor from one layer group (3 blocks) to the one below
     # schedule
-    schedule: str = "cosine"  # cosine | step | piecewise | constant; the curves: ladder.optim.Schedule.lr
+    schedule: str = "cosine"  # cosine | step | piecewise | constant; the curves: ladder.training.optim.Schedule.lr
     warmup_epochs: float = 0  # linear; the rest of the curve shares the epochs that are left
     warmup_lr: float = 0.0  # start of the warm-up; absolute: never scaled with the batch
     min_lr: float = 0.0  # end of cosine; absolute: never scaled with the batch

@@ -25,13 +25,14 @@ def copy(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A page of its own, with one table and one picture, and a folder to draw into."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "ROOT", tmp_path)
-    monkeypatch.setattr(build, "PAGES", ("docs/page.md",))
+    (tmp_path / "README.md").write_text("")
+    (tmp_path / "CONTRIBUTING.md").write_text("")
     study = ROOT / "runs" / "published" / "demo"
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
     page.write_text(
-        f"A\n<!-- made by: python -m analysis.table {study} --format md -->\nold\n<!-- end -->\n"
-        f"<!-- drawn by: python -m analysis.figures {study} --only roadmap --formats png --out docs/pictures -->\n"
+        f"A\n<!-- made by: ladder table {study} --format md -->\nold\n<!-- end -->\n"
+        f"<!-- drawn by: ladder figures {study} --only roadmap --formats png --out docs/pictures -->\n"
         "![words](pictures/roadmap.png)\nZ\n"
     )
     return page
