@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Matrix = NDArray[np.float64]
 _RIDGE = 1e-7  # keeps a start that can't tell all effects apart from being singular; removed from what is reported
 _GAIN = 1e-9  # a smaller gain of the determinant is rounding
 _WORK = 4e8  # multiplications that the starts may take together, about; at least _STARTS are made
-_STARTS = 8
+_STARTS, _ENOUGH = 8, 40
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ def choose(
     taken = _taken(candidates, existing, existing_blocks)
     rng = np.random.default_rng(seed)
     if starts is None:
-        starts = max(_STARTS, int(_WORK / (8 * count * (width + total) * max(len(blocks), 1))))
+        work = 8 * count * (width + total) * max(len(blocks), 1)  # of one start: some eight passes
+        starts = min(max(_STARTS, int(_WORK / work)), _ENOUGH)
     best: Choice | None = None
-    for _ in range(min(starts, 200)):
+    for _ in range(starts):
         rows = _random_rows(rng, count, block_of, taken)
         if rows is None:
             return None
-        _exchange(rows, candidates, block_of, total, base, taken)
+        with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
+            _exchange(rows, candidates, block_of, total, base, taken)
         chosen = np.vstack([given, _with_blocks(candidates[rows], block_of.tolist(), total)])
         sign, logdet = np.linalg.slogdet(chosen.T @ chosen)
         if sign > 0 and np.linalg.matrix_rank(chosen) == total + width and (best is None or logdet > best.logdet):
@@ -106,7 +109,7 @@ def _exchange(
 ) -> None:
     """Replace one row after another, in place, by the candidate that raises the determinant most, until none does."""
     chosen = _with_blocks(candidates[rows], block_of.tolist(), total)
-    inverse = np.linalg.inv(base + chosen.T @ chosen)
+    inverse = _inverse(base + chosen.T @ chosen)
     used = {int(b): {*taken.get(int(b), ()), *rows[block_of == b].tolist()} for b in np.unique(block_of)}
     half: Matrix | None = None
     changed = True
@@ -133,8 +136,12 @@ def _exchange(
             rows[i] = new
             half, changed = None, True
         chosen = _with_blocks(candidates[rows], block_of.tolist(), total)
-        inverse = np.linalg.inv(base + chosen.T @ chosen)  # anew after each pass: updates add up rounding
+        inverse = _inverse(base + chosen.T @ chosen)  # anew after each pass: updates add up rounding
         half = None
+
+
+def _inverse(information: Matrix) -> Matrix:
+    return np.asarray(np.linalg.inv(information), float)
 
 
 def _updated(inverse: Matrix, row: Matrix, sign: float) -> Matrix:

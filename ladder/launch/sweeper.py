@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
+from ladder.launch.designed import Designed, designed_jobs
 from ladder.runs.resolve import Run, unheeded
 from ladder.streams import say
 
@@ -46,13 +47,17 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch the grid of all values given. Raises UserError, or Hydra's errors, before anything starts."""
         assert self.hydra_context is not None and self.launcher is not None
-        batches = grid(self.hydra_context.config_loader, self.params, arguments, self.max_batch_size)
+        loader: Any = self.hydra_context.config_loader
+        batches, design = jobs_of(loader, self.composer, self.params, arguments, self.max_batch_size)
         told: dict[str, None] = {}
         for batch in batches:
             for job in batch:
                 told |= dict.fromkeys(unheeded(self.composer.run(job), job))
         for line in told:
             say(f"note: {line}", error=True)
+        if design is not None:
+            say(design.told, error=True)
+            design.remember()
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in batches:
@@ -61,6 +66,19 @@ class StudySweeper(Sweeper):
             for returned in returns[-1]:
                 _ = returned.return_value  # raises where another launcher's job did
         return returns
+
+
+def jobs_of(
+    loader: Any, composer: Composer, params: Mapping[str, Any], arguments: Sequence[str], batch_size: int | None = None
+) -> tuple[Batches, Designed | None]:
+    """The jobs of a sweep: those of a design where one is asked for, else the grid. Raises UserError."""
+    given = [f"{key}={value}" for key, value in params.items()]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
+    designed = designed_jobs(composer, overrides)
+    if designed is None:
+        return grid(loader, params, arguments, batch_size), None
+    size = batch_size or len(designed.jobs)
+    return [designed.jobs[i : i + size] for i in range(0, len(designed.jobs), size)], designed
 
 
 def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch_size: int | None = None) -> Batches:
@@ -134,5 +152,6 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
         composer = Composer(loader, master)
         arguments = OmegaConf.to_container(master.hydra.overrides.task)
         assert isinstance(arguments, list)
-        jobs = [job for batch in grid(loader, master.hydra.sweeper.params or {}, arguments) for job in batch]
+        params = master.hydra.sweeper.params or {}
+        jobs = [job for batch in jobs_of(loader, composer, params, arguments)[0] for job in batch]
         return list({run.dir.path: run for run in map(composer.run, jobs)}.values())

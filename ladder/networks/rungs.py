@@ -47,6 +47,7 @@ class Step:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     paper: PaperRow = PaperRow()
     after: str | None = None  # side steps: the rung they hang off
+    requires: tuple[str, ...] = ()  # steps without which a design never applies this one
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,12 @@ class Ladder:
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise UserError(f"ladder {ladder.name}: {', '.join(twice)} named twice")
         main = [ladder.base.name, *(s.name for s in ladder.steps)]
+        for i, step in enumerate(ladder.steps):
+            for name in step.requires:
+                if name not in main[1 : i + 1]:
+                    raise unknown(
+                        f"earlier step that step {step.name} of {ladder.name} requires", name, main[1 : i + 1]
+                    )
         for step in ladder.side:
             if step.after not in main:
                 raise unknown(f"rung that side step {step.name} of {ladder.name} comes after", step.after, main)
@@ -223,7 +230,7 @@ class Ladder:
 
 
 def _step(values: Mapping[str, Any], extra: set[str] | None = None) -> Step:
-    allowed = {"name", "title", "group", "change", "recipe", "paper"} | (extra or set())
+    allowed = {"name", "title", "group", "change", "recipe", "paper", "requires"} | (extra or set())
     for key in values:
         if key not in allowed:
             raise unknown("key of a step", key, sorted(allowed))
@@ -236,6 +243,7 @@ def _step(values: Mapping[str, Any], extra: set[str] | None = None) -> Step:
         recipe=dict(values.get("recipe") or {}),
         paper=PaperRow(**(values.get("paper") or {})),
         after=values.get("after"),
+        requires=tuple(str(name) for name in values.get("requires") or ()),
     )
 
 

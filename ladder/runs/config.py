@@ -93,6 +93,25 @@ class WandbConfig:
     entity: str | None = None  # user or team; null: W&B's default
 
 
+@dataclass
+class DesignConfig:
+    """Which subsets of the ladder's steps a sweep trains, instead of `rung`: see `ladder.launch.designs`."""
+
+    kind: str | None = None  # chain | leave_one_out | screening | factorial | optimal | permutations; null: none
+    runs: int | None = None  # how many; chain, leave_one_out and factorial have as many as they need for each seed
+    replicates: int = 0  # of an optimal design's runs: how many repeat another one's network with a next seed
+    steps: list[str] | None = None  # that vary; null: all
+    always: list[str] = field(default_factory=list)  # steps applied in every run
+    factors: Any = None  # further factors: {recipe.mixup: [0, 0.8]}
+    interactions: Any = None  # that an optimal design must tell: [[gelu, layer_norm], ...] or all
+    requires: bool = True  # keep what steps require (the ladder's file says it)
+    max_macs: float | None = None  # no network above so many times the MACs of the ladder's most expensive rung
+    fold: bool = False  # screening: once more with all signs turned, which frees steps of two-step interactions
+    resolution: int = 4  # of a factorial: 3, 4 or 5
+    augment: bool = False  # optimal: `runs` more, beside those that the study has, where they tell most
+    seed: int = 0  # of the choice itself
+
+
 # `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
 SpecOverrides = dataclasses.make_dataclass(
     "SpecOverrides",
@@ -108,6 +127,7 @@ class TrainConfig:
     rung: Any = None  # name or number; null: the top (of a star: its base)
     steps: list[str] | None = None  # instead of a rung: only these steps
     without: list[str] | None = None  # instead of a rung: all steps but these
+    design: DesignConfig = field(default_factory=DesignConfig)  # instead of a rung, of a sweep: which subsets of steps
     reference: Any = None  # instead of a rung: a model of timm by its name; in a sweep several, further runs
     spec: SpecOverrides = field(default_factory=SpecOverrides)  # type: ignore[valid-type]
     weights: str | None = None  # to start from: a run folder or a model.safetensors of the same network
