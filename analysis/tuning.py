@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.overrides import OWN, load_ladder_or_none, overrides
 from analysis.compare.selection import natural, of_known_settings, only, unreadable, without_copies
-from analysis.compare.stats import Summary
+from analysis.compare.stats import LEVEL, Summary
 from analysis.read.configs import OWN_KEYS, flatten, read_config, show
 from analysis.show import options
-from analysis.show.cells import NONE, Column, Grid, Line, spread
+from analysis.show.cells import NOISE, NONE, Column, Grid, Line, spread
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
 from ladder.command import command
@@ -33,8 +34,8 @@ Columns on the left are the config keys that differ among the runs, whichever th
 """
 
 
-def grid(runs: pd.DataFrame) -> Grid:
-    """The settings that were tried, and their top-1.
+def grid(runs: pd.DataFrame, interval: str = "all") -> Grid:
+    """The settings that were tried, and their top-1; marked: the best of each network, and what is not clear of it.
 
     Raises:
         UserError: no done run; one setting alone; several data sets or splits, whose top-1 can't be compared.
@@ -52,14 +53,18 @@ def grid(runs: pd.DataFrame) -> Grid:
     if not keys:
         raise UserError("all runs have one setting: compare their networks with ladder table")
     tried: dict[str, list[Any]] = {}
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, dict[str, dict[tuple[int, int], float]]] = {}  # setting, network, seed and how often it was met
     for setting, run in zip(settings, done.itertuples(), strict=True):
         values = [setting.get(key, OWN if key.startswith("spec.") else None) for key in keys]
         tried.setdefault(repr(values), values)  # lists are no keys
-        found.setdefault(repr(values), {}).setdefault(str(run.rung), []).append(float(str(run.top1)))
+        cell = found.setdefault(repr(values), {}).setdefault(str(run.rung), {})
+        seed = int(str(run.seed))
+        cell[seed, sum(met == seed for met, _ in cell)] = float(str(run.top1))
     rungs = list(dict.fromkeys(done.sort_values("rung_index", kind="stable")["rung"].astype(str)))
-    means = {s: {rung: Summary.of(by[rung]) for rung in by} for s, by in found.items()}
+    means = {s: {rung: Summary.of(by[rung].values()) for rung in by} for s, by in found.items()}
     best = {rung: max(m.mean for by in means.values() if (m := by.get(rung))) for rung in rungs}
+    size = done["eval_size"].max()
+    even = _not_clear(found, 0.0 if size != size or not size else 100 / float(size), interval)
     numbers = sorted({one.n for by in means.values() for one in by.values() if one})
     lines = []
     for setting_id in sorted(means, key=lambda s: natural(tried[s])):
@@ -67,12 +72,41 @@ def grid(runs: pd.DataFrame) -> Grid:
         for rung in rungs:
             one = means[setting_id].get(rung)
             mark = f" {BEST}" if one is not None and one.mean == best[rung] else ""
+            mark = mark or (f" {NOISE}" if (setting_id, rung) in even else "")
             count = f" ({one.n})" if one is not None and len(numbers) > 1 else ""
             cells.append(NONE if one is None else spread(one.mean, one.std) + count + mark)
         lines.append(Line((*(show(value) for value in tried[setting_id]), *cells), "main"))
     columns = (*(Column(key) for key in keys), *(Column(rung) for rung in rungs))
-    notes = [*notes, *_notes(numbers, set(done["eval_split"]))]
+    notes = [*notes, *_notes(numbers, set(done["eval_split"]), bool(even), interval)]
     return Grid(_title(done), "top-1 % ±std of the last epoch", columns, tuple(lines), tuple(notes))
+
+
+def _not_clear(
+    found: Mapping[str, Mapping[str, Mapping[tuple[int, int], float]]], floor: float, interval: str
+) -> set[tuple[str, str]]:
+    """The settings (and networks) whose difference to the best of that network is within noise, by the linear model.
+
+    Its intervals hold at once for all pairs of settings of a network: the best is not known before the runs.
+    """
+    from analysis.compare.model import fit
+
+    values = {f"{setting}\0{rung}": cell for setting, by in found.items() for rung, cell in by.items()}
+    means = {name: sum(cell.values()) / len(cell) for name, cell in values.items()}
+    columns: dict[str, list[str]] = {}
+    for name in values:
+        columns.setdefault(name.split("\0")[1], []).append(name)
+    pairs = []
+    for names in columns.values():
+        ordered = sorted(names, key=means.__getitem__, reverse=True)
+        pairs += list(itertools.combinations(ordered, 2))
+    tops = {pair[0] for pair in pairs} - {pair[1] for pair in pairs}
+    changes = fit(values, floor).changes(pairs, LEVEL, interval)
+    close = set()
+    for (before, after), change in zip(pairs, changes, strict=True):
+        if before in tops and change is not None and change.within_noise:
+            setting, rung = after.split("\0")
+            close.add((setting, rung))
+    return close
 
 
 def _setting(path: str, ladder: str) -> dict[str, Any]:
@@ -106,8 +140,11 @@ def _title(done: pd.DataFrame) -> str:
     return f"Settings of {met('ladder')} on {met('data')}, {met('eval_split')} split"
 
 
-def _notes(numbers: Sequence[int], splits: set[str]) -> list[str]:
+def _notes(numbers: Sequence[int], splits: set[str], even: bool, interval: str) -> list[str]:
     notes = [f"best of its column: {BEST}"]
+    if even:
+        at_once = " (of all pairs of a column at once)" if interval == "all" else ""
+        notes.append(f"not clear of the best: {NOISE}, the 95% interval of the difference{at_once} holds 0")
     if list(numbers) == [1]:
         notes.append("one seed each: small differences are noise")
     else:
@@ -122,12 +159,13 @@ def _notes(numbers: Sequence[int], splits: set[str]) -> list[str]:
 @options.studies()
 @options.output_format("text", "md")
 @options.where()
+@options.interval()
 @options.out()
-def main(study: tuple[str, ...], kind: str, where: dict[str, str], out: Path | None) -> None:
+def main(study: tuple[str, ...], kind: str, where: dict[str, str], interval: str, out: Path | None) -> None:
     """What a search over settings found: top-1 by setting, one column for each network."""
     from analysis.read.load import load
 
-    found = grid(only(load(study), where))
+    found = grid(only(load(study), where), interval)
     deliver({"text": text_grid, "md": markdown_grid}[kind](found), out)
 
 

@@ -63,14 +63,15 @@ def _kinds() -> dict[str, tuple[str, Draw]]:
     def normal(random: np.random.Generator) -> Callable[[tuple[int, int]], np.ndarray]:
         return lambda shape: random.normal(size=shape)
 
-    def heavy(random: np.random.Generator) -> Callable[[tuple[int, int]], np.ndarray]:
-        return lambda shape: random.standard_t(4, size=shape) / 2**0.5
+    def heavy(random: np.random.Generator, freedom: int = 5) -> Callable[[tuple[int, int]], np.ndarray]:
+        return lambda shape: random.standard_t(freedom, size=shape) / (freedom / (freedom - 2)) ** 0.5
 
     uneven = {0: 8, 3: 2, 5: 5, 8: 2, 12: 4}
     return {
         "normal": ("normal noise", lambda r: _study(r, normal(r))),
         "seeds": ("seeds that matter as much as noise", lambda r: _study(r, normal(r), seed_effect=1.0)),
-        "heavy": ("heavy tails (t of 4 degrees)", lambda r: _study(r, heavy(r))),
+        "heavy": ("heavy tails (t of 5 degrees)", lambda r: _study(r, heavy(r))),
+        "heavier": ("heavier tails (t of 3 degrees)", lambda r: _study(r, heavy(r, 3))),
         "missing": ("a fifth of the runs missing", lambda r: _study(r, normal(r), missing=0.2)),
         "collapsed": ("one rung spread 30 times as wide", lambda r: _study(r, normal(r), collapsed=30.0)),
         "wide": ("one rung spread 10 times as wide", lambda r: _study(r, normal(r), collapsed=10.0)),

@@ -21,7 +21,7 @@ from analysis.compare.stats import LEVEL, NAN, Change, Summary
 
 Array = NDArray[np.float64]
 
-ODD = 0.05  # level of the tests that tell a network's spread apart from that of the others
+ODD = 0.01  # level of the tests that tell a network's spread apart from that of the others
 DEARER = 1.5  # seeds are blocks unless that multiplies the squared width of intervals by more
 _DIRECTIONS = 2**15  # for the largest of correlated t values; that quantile is off by less than 0.2 %
 _LEAST = 1e-18  # variance in place of none, so that contrasts keep their correlation
@@ -124,7 +124,7 @@ class Fit:
         return "welch" if own else "paired" if self.blocked else "pooled"
 
 
-def fit(values: Mapping[str, Mapping[int, float]], floor: float = 0.0) -> Fit:
+def fit(values: Mapping[str, Mapping[Any, float]], floor: float = 0.0) -> Fit:
     """The model of networks and seeds: `values` by network and seed, `floor` the least half width of an interval.
 
     Two networks with the same seeds: the paired t interval. Two with other seeds: Welch's. From three networks on the
@@ -349,7 +349,7 @@ def _indicators(labels: Sequence[Hashable]) -> Array:
     return out
 
 
-def _seeds_are_blocks(networks: Array, seeds: Sequence[int], sets: set[frozenset[int]]) -> bool:
+def _seeds_are_blocks(networks: Array, seeds: Sequence[Hashable], sets: set[frozenset[Any]]) -> bool:
     """Whether networks are compared within seeds: all have the same, or what is missing makes that hardly dearer."""
     alone = np.diag(1 / networks.sum(axis=0))
     count = networks.shape[1]

@@ -93,14 +93,17 @@ def _ladder_paper(ladder: Ladder, interval: str) -> Iterator[Chart]:
     table = paper_table(ladder, interval)
 
     def draw_macs(columns: int) -> Figure | None:
-        return scatter.draw_ladder(_with_params(table, ladder), "macs", paper=True, columns=columns)
+        return scatter.draw_ladder(_counted(table, ladder), "macs", paper=True, columns=columns)
+
+    def draw_roadmap(columns: int, behind: Table | None = None) -> Figure:
+        doubted = [rung for rung in (*ladder.rungs, *ladder.side_rungs) if rung.paper.macs_note]
+        return roadmap.draw(_counted(table, ladder, doubted), paper=True, behind=behind, columns=columns)
 
     if ladder.kind == "chain":
-        draw = partial(roadmap.draw, table, paper=True)
-        yield Chart(f"{stem}_roadmap", "The roadmap, published numbers", lambda c: draw(columns=c))
+        yield Chart(f"{stem}_roadmap", "The roadmap, published numbers", draw_roadmap)
         if partner := PARTNERS.get(ladder.name):
-            both = partial(draw, behind=paper_table(load_ladder(partner)))
-            yield Chart(f"{stem}_and_{partner}_roadmap", "Both regimes, published numbers", lambda c: both(columns=c))
+            both = partial(draw_roadmap, behind=paper_table(load_ladder(partner)))
+            yield Chart(f"{stem}_and_{partner}_roadmap", "Both regimes, published numbers", both)
     yield Chart(f"{stem}_changes", "What each step changed", lambda c: star.draw(table, paper=True, columns=c))
     if sizes.panels(table, ladder, paper=True):
         draw_sizes = partial(sizes.draw, table, ladder, paper=True)
@@ -110,14 +113,18 @@ def _ladder_paper(ladder: Ladder, interval: str) -> Iterator[Chart]:
     yield from network_charts(f"{stem}_", ladder, ladder.rungs, ladder.image_size, classes, 3)
 
 
-def _with_params(table: Table, ladder: Ladder) -> Table:
-    """The published table with our count of the parameters, which the paper does not print for each step."""
+def _counted(table: Table, ladder: Ladder, rungs: Sequence[Rung] | None = None) -> Table:
+    """The published table with our count of MACs and parameters, of `rungs` or all; the paper prints few of them."""
     from analysis.show.charts.cost import breakdowns
 
-    rungs = [*ladder.rungs, *ladder.side_rungs]
-    data = breakdowns(ladder, rungs, "kind", image_size=ladder.image_size, num_classes=1000)
-    params = {one.rung: sum(count for _, count in one.parts.values()) for one in data}
-    return replace(table, rows=tuple(replace(row, params=params.get(row.rung)) for row in table.rows))
+    size = {"image_size": ladder.image_size, "num_classes": {"cifar10": 10}.get(ladder.paper_data, 1000)}
+    data = breakdowns(ladder, [*ladder.rungs, *ladder.side_rungs] if rungs is None else rungs, "kind", **size)
+    costs = {one.rung: [sum(kind) for kind in zip(*one.parts.values(), strict=True)] for one in data}
+    rows = (
+        replace(row, macs=costs[row.rung][0], params=costs[row.rung][1]) if row.rung in costs else row
+        for row in table.rows
+    )
+    return replace(table, rows=tuple(rows))
 
 
 def network_charts(

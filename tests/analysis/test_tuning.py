@@ -40,9 +40,25 @@ def test_seeds_are_one_cell_and_a_gap_is_a_dash(make_study: Callable[..., Any], 
     study.run("gelu", 0, 40.0, eval_split="holdout", recipe={"drop_path": 0.0})
     study.run("gelu", 0, 41.0, eval_split="holdout", recipe={"drop_path": 0.1})
     lines = told(str(study.root))
-    assert "0 - 40.00 (1)" in lines and "0.1 51.00 ±1.00 (3) * 41.00 (1) *" in lines
+    assert "0 - 40.00 (1) ~" in lines and "0.1 51.00 ±1.00 (3) * 41.00 (1) *" in lines
     assert "in brackets: seeds" in " ".join(lines)
     assert not any(words in " ".join(lines) for words in ("test split", "one seed"))
+
+
+def test_what_is_not_clear_of_the_best_is_marked(
+    make_study: Callable[..., Any], told: Callable[..., list[str]]
+) -> None:
+    study = make_study("lr")
+    for lr, top1 in ((0.001, 40.0), (0.002, 60.2), (0.004, 60.4), (0.008, 60.1)):
+        for seed in range(3):
+            study.run("resnet", seed, top1 + (0.3, -0.2, 0.1)[(seed + round(lr * 1000)) % 3], recipe={"lr": lr})
+    lines = told(str(study.root))
+    marks = {line.split()[0]: line.split()[-1] for line in lines if line.startswith("0.0")}
+    assert marks == {"0.001": "±0.25", "0.002": "~", "0.004": "*", "0.008": "~"}
+    assert "not clear of the best: ~, the 95% interval of the difference (of all pairs of a column at once)" in (
+        " ".join(lines)
+    )
+    assert "at once" not in " ".join(told(str(study.root), "--interval", "each"))
 
 
 def test_spec_keys_and_lists_are_settings(make_study: Callable[..., Any], told: Callable[..., list[str]]) -> None:

@@ -1,4 +1,7 @@
-"""Owns training curves: a panel for each group of steps, mean over seeds as a line, their range as a band."""
+"""Owns training curves: a panel for each group of steps, mean over seeds as a line, their range as a band.
+
+Seeds that were not all evaluated after the same epochs have no mean worth a line: then each seed is a line of its own.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int 
     with style.context(columns):
         size, width = style.SIZES[columns], style.WIDTHS[columns]
         across = min(3 if columns == 2 else 2, len(panels))
-        notes = style.wrap(_caption(table, data), width - 0.12, size - 1)
+        notes = style.wrap(_caption(table, data, panels), width - 0.12, size - 1)
         line = (size + 1.6) / 72
         cell_w = (width - 0.5) / across
         fold = partial(style.wrap, width=cell_w - 0.48, size=size - 0.4)  # names in the key
@@ -104,7 +107,17 @@ def _panel(
     style.key_below(axes, key_at, handles, ["\n".join(fold(name)) for name in names])
 
 
+def _even(mine: pd.DataFrame) -> bool:
+    """Whether all seeds of a rung have the same epochs."""
+    return bool((mine.groupby("epoch")["seed"].nunique() == mine["seed"].nunique()).all())
+
+
 def _line(axes: Axes, mine: pd.DataFrame, column: str, colour: str, dashes: Any, label: str) -> None:
+    if not _even(mine):
+        for number, (_, one) in enumerate(sorted(mine.groupby("seed"), key=lambda part: -len(part[1]))):
+            name = "_" if number else label  # one entry of the key a rung
+            _line(axes, one, column, colour, dashes, name)
+        return
     grouped = mine.groupby("epoch")[column].agg(["mean", "min", "max"])
     mark = "o" if len(grouped) == 1 else None
     axes.plot(
@@ -134,8 +147,16 @@ def _limits(axes: Axes, data: pd.DataFrame, column: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
-def _caption(table: Table, data: pd.DataFrame) -> str:
+def _caption(table: Table, data: pd.DataFrame, panels: Sequence[tuple[str, list[Row], Row | None]]) -> str:
+    drawn = {row.rung for _, rows, before in panels for row in (*rows, *([before] if before else []))}
     seeds = data.groupby("rung")["seed"].nunique()
-    band = f"; band: range over {seeds.max()} seeds" if seeds.max() > 1 else ""
-    grey = "grey: the base" if table.kind == "star" else "grey: the rung before the group's first step"
-    return f"{table.data}, {table.eval_split} split, {table.training}{band}; {grey}."
+    even = {rung: _even(data[data["rung"] == rung]) for rung in drawn}
+    parts = [f"{table.data}, {table.eval_split} split, {table.training}"]
+    if counts := sorted({int(seeds[rung]) for rung in drawn if even[rung] and seeds[rung] > 1}):
+        parts.append(f"band: range over {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds")
+    if not all(even.values()):
+        some = "" if not any(even.values()) else ", of rungs whose seeds have not the same epochs"
+        parts.append(f"a line or a dot for each seed{some}")
+    if any(before for _, _, before in panels):
+        parts.append("grey: the base" if table.kind == "star" else "grey: the rung before the group's first step")
+    return "; ".join(parts) + "."

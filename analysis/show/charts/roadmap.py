@@ -25,7 +25,7 @@ _LINE = {1: 0.215, 2: 0.225}  # inches per bar
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: top-1 and std in percent, macs in 1e9; `behind` the value of the larger regime, `paper` a mark."""
+    """One bar: top-1 and std in percent, MACs in 1e9; `behind` the value of the larger regime, `paper` a mark."""
 
     rung: str
     label: str
@@ -36,12 +36,13 @@ class Bar:
     kind: str  # main | side | subset | reference
     behind: float | None = None
     paper: float | None = None
+    counted: float | None = None  # MACs as the network computes to, where the paper's figure is doubted
     why: str = ""  # said in place of a bar
 
 
 def bars(table: Table, *, paper: bool = False, behind: Table | None = None) -> list[Bar]:
     """The bars of a table from top to bottom: ours, or with `paper` the published ones; references last."""
-    out = [_bar(row, table, paper, behind) for row in chart_order(table.rows)]
+    out = [_bar(row, table, paper, behind) for row in chart_order(table.rows if paper else table.shown)]
     values = [bar.value for bar in out if bar.value is not None]
     if (paper or table.on_paper_data) and values:
         for ref in table.references:
@@ -65,7 +66,9 @@ def _bar(row: Row, table: Table, paper: bool, behind: Table | None) -> Bar:
             name = f"{row.title} / {twin.title.rsplit('-', 1)[-1]}"
         if quoted is None or quoted.top1 is None:
             return Bar(row.rung, name, row.group, None, None, None, row.kind, why="not published")
-        return Bar(row.rung, name, row.group, quoted.top1, quoted.std, quoted.gflops, row.kind, other)
+        counted = row.macs / 1e9 if quoted.macs_note and row.macs else None
+        bar = Bar(row.rung, name, row.group, quoted.top1, quoted.std, quoted.gflops, row.kind, other)
+        return replace(bar, counted=counted)
     printed = row.paper.top1 if row.paper and table.on_paper_data else None
     macs = None if row.macs is None else row.macs / 1e9
     if row.top1 is None:
@@ -89,7 +92,7 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
     with style.context(columns):
         size, line = style.SIZES[columns], _LINE[columns]
         width = style.WIDTHS[columns]
-        notes = style.wrap(_caption(table, data, paper, behind), width - 0.12, size - 1)
+        notes = style.wrap(_caption(table, data, paper, behind, _limits(data, 0)[0]), width - 0.12, size - 1)
         title = table.title if behind is None else f"{table.title}, {behind.title}"
         top, bottom = style.title_height(title, columns) + 0.2, 0.46 + (size + 1) / 72 * len(notes)
         fig = style.figure(columns, top + bottom + line * len(data))
@@ -110,7 +113,8 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         return fig
 
 
-def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | None) -> str:
+def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | None, low: float) -> str:
+    """What the picture needs said, and nothing that is not in it. `low`: where the axis of top-1 starts."""
     parts = []
     if paper:
         parts.append(f"Published: {table.source}")
@@ -125,17 +129,22 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
         counts = sorted({row.top1.n for row in table.rows if row.top1 and row.top1.n > 1})
         seeds = "3" if paper else f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         parts.append(f"error bars: ± std over {seeds} seeds")
-    if any(bar.kind == "side" for bar in data):
+    barred = {bar.kind for bar in data if bar.value is not None}
+    if "side" in barred:
         parts.append("hatched: not adopted")
     if any(bar.kind == "subset" for bar in data):
         parts.append("*: not a rung of the ladder")
-    if any(row.kind == "reference" for row in table.rows):
-        parts.append("white: references, trained by the same recipe")
+    if "reference" in barred:
+        parts.append("white: references" if paper else "white: references, trained by the same recipe")
     if any(bar.paper is not None for bar in data):
         parts.append("diamond: the paper's value")
-    if paper and any(row.paper and row.paper.macs_note for row in table.rows):
-        parts.append("MACs as printed, two of them doubtful (see the table)")
-    return "; ".join([*parts, "the axis does not start at 0"]) + "."
+    if doubted := [f"{bar.macs:.2f}" for bar in data if bar.counted is not None and bar.macs is not None]:
+        parts.append(f"*: MACs as counted, printed are {' and '.join(doubted)} (see the table)")
+    if not paper and table.not_run and not table.complete:
+        parts.append("not run: " + ", ".join(row.title for row in table.not_run))
+    if barred and low > 0:
+        parts.append("the axis does not start at 0")
+    return "; ".join(parts) + "."
 
 
 def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> None:
@@ -244,6 +253,7 @@ def _fold(text: str, columns: int, label: bool = False) -> str:
 
 def _draw_macs(axes: Axes, data: Sequence[Bar], size: float, walk: bool) -> None:
     """A dot for the MACs of each rung on an axis of their own, those of a walk joined by a line."""
+    data = [replace(bar, macs=bar.counted or bar.macs) for bar in data]
     known = [bar.macs for bar in data if bar.macs is not None]
     scale, unit = (1.0, "G") if not known or max(known) >= 0.5 else (1e3, "M")
     axes.set_ylim(len(data) - 0.5, -0.5)
@@ -265,4 +275,4 @@ def _draw_macs(axes: Axes, data: Sequence[Bar], size: float, walk: bool) -> None
         face = style.INK if bar.kind == "main" else style.PAPER
         axes.plot(x, y, marker="o", markersize=3, color=face, mec=style.INK, mew=0.7, zorder=2, label=bar.rung)
         shown = f"{x:.2g}" if x < 1 else _round(x) if x < 100 else f"{x:.0f}"
-        axes.text(1.2 * largest, y, shown, va="center", fontsize=size - 0.6)
+        axes.text(1.2 * largest, y, f"{shown}{'*' if bar.counted else ''}", va="center", fontsize=size - 0.6)

@@ -37,6 +37,8 @@ def rung_points(table: Table, x: str, *, paper: bool = False) -> list[Point]:
     for row in table.rows:
         if paper:
             value = row.paper.gflops if row.paper else None
+            if row.paper and row.paper.macs_note and row.macs:
+                value = row.macs / 1e9  # the printed figure is doubted
             top1, std = (row.paper.top1, row.paper.std) if row.paper else (None, None)
             params = row.params
         else:
@@ -65,8 +67,9 @@ def draw_ladder(table: Table, x: str, *, paper: bool = False, columns: int = 2) 
         points = [Point(**{**p.__dict__, "x": p.x * 1e3}) for p in points]
     name = f"MACs ({'M' if small else 'G'})" if x == "macs" else "training throughput (images/s)"
     notes = [f"Published: {table.source}" if paper else f"Last epoch on the {table.eval_split} split"]
-    if x == "macs" and paper and any(row.paper and row.paper.macs_note for row in table.rows):
-        notes.append("MACs as printed: see the table's footnotes")
+    if doubted := [row.paper for row in table.rows if x == "macs" and paper and row.paper and row.paper.macs_note]:
+        printed = " and ".join(f"{one.gflops:.2f}" for one in doubted if one.gflops is not None)
+        notes.append(f"MACs as counted where the printed ones ({printed}) are doubted")
     if any(p.std is not None for p in points):
         notes.append("bars: ± std over seeds")
     if any(p.hollow for p in points):

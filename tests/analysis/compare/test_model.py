@@ -197,11 +197,11 @@ def test_brown_forsythe_is_scipys_and_takes_networks_apart_where_runs_are_many()
 
 
 def test_an_outlying_variance_is_cochrans() -> None:
-    # Cochran's C of 5 variances of 2 degrees: the 5 % point is 0.6838 (Eisenhart, Hastay and Wallis 1947, table 15.1)
+    # Cochran's C of 5 variances of 2 degrees: the 1 % point is 0.7885 (Eisenhart, Hastay and Wallis 1947, table 15.1)
     freedoms = dict.fromkeys("abcde", 2.0)
-    rest = dict.fromkeys("bcde", (1 - 0.6838) / 4)
-    assert outlying({"a": 0.6838 * 1.01, **rest}, freedoms) == "a"
-    assert outlying({"a": 0.6838 * 0.97, **rest}, freedoms) is None
+    rest = dict.fromkeys("bcde", (1 - 0.7885) / 4)
+    assert outlying({"a": 0.7885 * 1.01, **rest}, freedoms) == "a"
+    assert outlying({"a": 0.7885 * 0.97, **rest}, freedoms) is None
     assert outlying({"a": 1e9, "b": 1.0}, freedoms) is None  # of two, who is odd?
 
 

@@ -19,7 +19,7 @@ from analysis.compare.summary import paper_table, summarise
 from analysis.figures import main
 from analysis.read import published
 from analysis.show.anatomy import Layer, anatomy
-from analysis.show.charts import blocks, cost, curves, scatter, star, style
+from analysis.show.charts import blocks, cost, curves, roadmap, scatter, star, style
 from analysis.show.charts import published as points
 from analysis.show.collection import paper_charts, stems, study_charts
 from ladder.errors import UserError
@@ -33,6 +33,11 @@ Readable = Callable[[Any], None]
 
 def tables_of(study: Any) -> Any:
     return summarise(analysis.load(study.root))
+
+
+def said(figure: Any) -> str:
+    """The title and the caption of a chart, on one line."""
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
 def words(layers: Any) -> list[str]:
@@ -101,6 +106,48 @@ def test_curves_are_the_mean_over_seeds_with_their_range(full: Any) -> None:
     running = {line.get_label(): line for line in figure.axes[3].lines}["kernel size 11"]
     assert list(running.get_xdata()) == [1, 2]
     assert curves.draw(table, frame.iloc[:0]) is None
+
+
+def test_seeds_of_other_epochs_are_a_line_each_and_their_mean_is_not_drawn(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet", "stage_ratio"])
+    (table,) = tables_of(study)
+    frame = analysis.load_curves(study.root)
+    late = (frame["rung"] == "stage_ratio") & (frame["seed"] > 0) & (frame["epoch"] < 3)
+    figure = curves.draw(table, frame[~late])
+    assert figure is not None
+    (axes,) = figure.axes
+    mine = [line for line in axes.lines if line.get_color() == style.DARK[0]]
+    seeds = {seed: part["top1"].tolist() for seed, part in frame[~late].groupby(["rung", "seed"])}
+    assert [list(line.get_ydata()) for line in mine] == [seeds["stage_ratio", seed] for seed in range(3)]
+    assert len(axes.collections) == 1, "the band is that of the base, whose seeds have the same epochs"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ResNet", "stage ratio 1:1:3:1"]
+    caption = said(figure)
+    assert "band: range over 3 seeds" in caption and "a line or a dot for each seed, of rungs whose seeds" in caption
+    assert "grey: the rung before the group's first step" in caption
+
+
+def test_captions_say_what_is_in_the_picture_and_nothing_else(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet"], top1=lambda index, seed: 0.5 * seed)
+    (table,) = tables_of(study)
+    bars = said(roadmap.draw(table))
+    assert "axis" not in bars and "hatched" not in bars and "error bars: ± std over 3 seeds" in bars
+    lines = curves.draw(table, analysis.load_curves(study.root))
+    assert lines is not None and "grey" not in said(lines)
+    study.chain(rungs=["stage_ratio"], top1=lambda index, seed: 50.0 + seed**2)
+    study.run("kernel_9", 0, state="failed")
+    (table,) = tables_of(study)
+    changes = star.draw(table)
+    assert changes is not None and not {"square", "hollow", "cross", "diamond"} & set(said(changes).split())
+    assert "not run: patchify stem, depthwise conv" in said(roadmap.draw(table))
+    assert "axis does not start at 0" in said(roadmap.draw(paper_table(load_ladder("convnext_t")), paper=True))
+
+
+def test_star_chart_names_what_a_step_is_compared_to_where_it_is_not_its_neighbour(make_study: Make) -> None:
+    (table,) = tables_of(make_study().chain(rungs=["resnet", "stage_ratio", "gelu"]))
+    figure = star.draw(table)
+    assert figure is not None
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["stage ratio 1:1:3:1", "ReLU to GELU (to stage ratio 1:1:3:1)"]
 
 
 def test_star_chart_shows_each_change_its_interval_and_noise_hollow(make_study: Make) -> None:

@@ -14,6 +14,7 @@ import analysis
 from analysis.compare.summary import paper_table, summarise
 from analysis.figures import main
 from analysis.show.charts import roadmap, style
+from analysis.show.collection import paper_charts
 from ladder.errors import UserError
 from ladder.networks.rungs import load_ladder
 
@@ -47,6 +48,19 @@ def test_published_chart_shows_the_published_csv(ladder: str, regime: str) -> No
     for bar in bars[:-1]:
         assert ends[bar.rung] == pytest.approx(bar.value)
     assert ends["_reference"] == pytest.approx(bars[-1].value)
+
+
+def test_macs_that_are_doubted_are_shown_as_counted_beside_the_printed_ones() -> None:
+    chart = next(c for c in paper_charts("convnext_t") if c.stem == "paper_convnext_t_roadmap")
+    figure = chart.draw(2)
+    assert figure is not None
+    shown = {line.get_label(): line.get_xdata()[0] for line in figure.axes[1].lines}
+    assert (shown["layer_norm"], shown["separate_downsampling"]) == pytest.approx((4.146, 4.456), abs=5e-4)
+    assert shown["gelu"] == 4.15
+    assert [t.get_text() for t in figure.axes[1].texts if "*" in t.get_text()] == ["4.1*", "4.5*"]
+    assert "*: MACs as counted, printed are 4.46 and 4.49" in " ".join(
+        " ".join(t.get_text() for t in figure.texts).split()
+    )
 
 
 def test_bars_are_our_means_in_the_papers_order_with_variants_hatched(make_study: Make) -> None:
