@@ -1,13 +1,13 @@
-"""Owns the command `ladder plan`: what a sweep will cost, before it is launched."""
+"""Owns the command `ladder plan`: what a sweep will cost, and what it will resolve, before it is launched."""
 
 from __future__ import annotations
 
 import heapq
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from ladder.command import FILE, FOLDER, command
 from ladder.errors import UserError, run_cli
 from ladder.runs import completion
 from ladder.runs.resolve import Run
+
+if TYPE_CHECKING:
+    from analysis.compare.power import Resolution, Spread
 
 # images to train and to evaluate on, classes: of sets that need not be on this machine to plan
 SIZES = {
@@ -35,6 +38,11 @@ EXAMPLES = f"""examples:
   ladder plan experiment=paper_t --bench h100.json --gpus 64
   ladder plan experiment=paper_t --gpu h100 --gpus 64      from the data sheet: a guess, and says so
   ladder plan ladder=convnext_mini 'rung=range(13)' seed=0,1,2 data=cifar10 --study runs/cifar10
+
+  ladder plan experiment=cifar10 --study runs/cifar10 --resolve 0.5    the seeds that half a point takes, and their cost
+
+What it resolves: a change that shows in 80% of all such studies, its 95% interval leaving 0 out, by the linear model
+that `ladder table` uses and the spread of the runs of --study, else an assumed one, which is said.
 
 The overrides are those of `ladder train`. A bench file comes from
   ladder bench ladder=convnext_t precision=bf16 batch_size=256 format=json out=h100.json
@@ -73,6 +81,21 @@ class Plan:
     wall_hours: float | None
     disk_bytes: int
     assumptions: list[str]
+    spread: Spread | None = None  # of runs of one rung
+    resolution: Resolution | None = None  # None: no two rungs to compare
+    resolve: Resolve | None = None
+
+
+@dataclass(frozen=True)
+class Resolve:
+    """The seeds a rung that a change of `points` takes, and what all runs with them cost."""
+
+    points: float
+    interval: str  # each | all
+    seeds: int
+    runs: int
+    gpu_hours: float | None
+    disk_bytes: int
 
 
 def plan(runs: Sequence[Run], speeds: Speeds, gpus: int = 1, images: tuple[int, int] | None = None) -> Plan:
@@ -99,6 +122,48 @@ def plan(runs: Sequence[Run], speeds: Speeds, gpus: int = 1, images: tuple[int, 
         disk_bytes=sum(line.disk * line.runs for line in lines),
         assumptions=_assumptions(lines),
     )
+
+
+def resolving(
+    made: Plan, runs: Sequence[Run], studies: Sequence[str], points: float | None, interval: str = "all"
+) -> Plan:
+    """The plan with what it resolves, and with `points` the seeds that such a change takes.
+
+    Raises UserError for `points` that can't be, or where the sweep has no two rungs to compare.
+    """
+    if points is not None and not points > 0:
+        raise UserError(f"--resolve {points:g}: must be points of top-1 above 0")
+    from analysis.compare import power
+
+    ladder = runs[0].ladder
+    seeds: dict[str, int] = {}
+    for line in made.lines:
+        seeds[line.rung] = min(line.runs, seeds.get(line.rung, line.runs))
+    known = {rung.name for rung in (*ladder.rungs, *ladder.side_rungs)}
+    kinds = {line.ladder for line in made.lines}
+    try:
+        if len(kinds) > 1 or not seeds.keys() <= known | {r.rung.name for r in runs if r.rung.is_reference}:
+            raise UserError("what is resolved is known for the rungs of one ladder, not for several or for subsets")
+        walk = power.walk(ladder, seeds)
+    except UserError:
+        if points is not None:
+            raise
+        return made
+    spread = power.spread(studies, runs[0].data.name)
+    found = walk.resolution(min(seeds.values()), spread.std)
+    resolve = None
+    if points is not None:
+        needed = walk.seeds(points, spread.std, interval)
+        hours = [None if line.hours is None else line.hours * needed for line in made.lines]
+        resolve = Resolve(
+            points=points,
+            interval=interval,
+            seeds=needed,
+            runs=needed * len(made.lines),
+            gpu_hours=None if None in hours else sum(h for h in hours if h is not None),
+            disk_bytes=sum(line.disk * needed for line in made.lines),
+        )
+    return replace(made, spread=spread, resolution=found, resolve=resolve)
 
 
 def makespan(hours: Sequence[float], places: int) -> float:
@@ -219,7 +284,32 @@ def render(plan: Plan) -> str:
     if plan.gpu_hours is not None and plan.wall_hours is not None:
         total += [f"{_hours(plan.gpu_hours)} GPU-hours, {_hours(plan.wall_hours)} h on {plan.gpus} GPUs"]
     total += [f"{plan.disk_bytes / 1e9:.1f} GB on disk"]
-    return "\n".join([*rows, "", "; ".join(total), "", "Assumed:", *(f"- {each}" for each in plan.assumptions)])
+    return "\n".join(
+        [*rows, "", "; ".join(total), *_resolution(plan), "", "Assumed:", *(f"- {each}" for each in plan.assumptions)]
+    )
+
+
+def _resolution(plan: Plan) -> list[str]:
+    """What the sweep resolves, in words."""
+    found, spread = plan.resolution, plan.spread
+    if found is None or spread is None:
+        return []
+    seeds = "1 seed" if found.seeds == 1 else f"{found.seeds} seeds"
+    lines = [""]
+    if found.each is None or found.at_once is None:
+        lines.append(f"Resolves: nothing: {seeds} a rung leaves no spread to judge changes by")
+    else:
+        each, every = f"{found.each:.2f} points by itself", f"{found.at_once:.2f} among all {found.changes} at once"
+        lines.append(f"Resolves, with {seeds} a rung: a change of {each}, {every} (80% power)")
+    lines.append(f"at a spread of ±{spread.std:.2f} between runs of one rung ({spread.source})")
+    if plan.resolve is not None:
+        needed = plan.resolve
+        among = f"among all {found.changes} at once" if needed.interval == "all" else "by itself"
+        cost = [f"{needed.runs:,} runs"]
+        cost += [f"{_hours(needed.gpu_hours)} GPU-hours"] if needed.gpu_hours is not None else []
+        cost += [f"{needed.disk_bytes / 1e9:.1f} GB on disk"]
+        lines.append(f"A change of {needed.points:g} points, {among}: {needed.seeds} seeds a rung; {', '.join(cost)}")
+    return lines
 
 
 def si(number: float) -> str:
@@ -284,11 +374,13 @@ def _pair(context: click.Context, parameter: click.Parameter, text: str | None) 
 )
 @click.option("--gpus", type=int, default=1, show_default=True, metavar="N", help="runs at a time, one on each")
 @click.option("--bench", type=FILE, multiple=True, metavar="FILE", help="speeds of ladder bench")
-@click.option("--study", type=FOLDER, multiple=True, metavar="FOLDER", help="speeds of done runs")
+@click.option("--study", type=FOLDER, multiple=True, metavar="FOLDER", help="speeds and spread of done runs")
 @click.option("--measure", is_flag=True, help="measure the rungs here, first")
 @click.option("--gpu", metavar="NAME", help="where nothing was measured: guess from this GPU's data sheet")
 @click.option("--utilisation", type=float, default=UTILISATION, show_default=True, metavar="PART", help="of its peak")
 @click.option("--images", metavar="TRAIN,EVAL", callback=_pair, help="numbers of images, for data that isn't here")
+@click.option("--resolve", type=float, metavar="POINTS", help="the seeds that a change of top-1 takes, and their cost")
+@options.interval()
 @options.output_format("text", "json")
 def main(
     overrides: tuple[str, ...],
@@ -299,9 +391,11 @@ def main(
     gpu: str | None,
     utilisation: float,
     images: tuple[int, int] | None,
+    resolve: float | None,
+    interval: str,
     kind: str,
 ) -> None:
-    """What a sweep will cost: runs, steps, MACs, GPU-hours, wall time and disk."""
+    """What a sweep will cost (runs, steps, MACs, GPU-hours, wall time, disk), and the changes that it will resolve."""
     if gpus < 1:
         raise UserError(f"--gpus {gpus}: must be 1 or more")
     measured = [speed for path in bench for speed in from_bench(path)]
@@ -313,6 +407,7 @@ def main(
     if measure:
         measured += _measure(runs)
     made = plan(runs, Speeds(measured, gpu, utilisation), gpus, images)
+    made = resolving(made, runs, [str(path) for path in study], resolve, interval)
     print(json.dumps(asdict(made), indent=1) if kind == "json" else render(made))
 
 

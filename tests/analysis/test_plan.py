@@ -151,3 +151,22 @@ def test_a_bench_of_figures_that_cannot_be(tmp_path: Path, key: str, value: floa
     rows = [{**row("resnet", 10, 1.0), key: value}]
     with pytest.raises(UserError, match=rf"x\.json.*{'not a number from' if value == value else key}"):
         speeds.from_bench(bench_file(tmp_path / "x.json", rows))
+
+
+def test_it_says_what_the_sweep_resolves_and_the_seeds_that_a_change_takes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, macs: dict[str, int]
+) -> None:
+    file = bench_file(tmp_path / "bench.json", [row(name, macs[name], 1000.0, 4000.0) for name in macs])
+    made = planned(capsys, *SWEEP, "--bench", str(file), "--resolve", "1", "--interval", "each")
+    found, needed = made["resolution"], made["resolve"]
+    assert (found["seeds"], found["changes"]) == (3, 1) and found["each"] == pytest.approx(found["at_once"])
+    assert needed["seeds"] > 3 and needed["runs"] == 2 * needed["seeds"]
+    assert needed["gpu_hours"] == pytest.approx(made["gpu_hours"] * needed["seeds"] / 3)
+    assert plan.main([*SWEEP[:1], "rung=0,12", "seed=0", *SWEEP[3:]]) == 0
+    told = capsys.readouterr().out
+    assert "Resolves: nothing: 1 seed a rung leaves no spread" in told and "ASSUMED" in told
+    with pytest.raises(UserError, match="--resolve -1: must be points of top-1 above 0"):
+        plan.main([*SWEEP, "--resolve", "-1"])
+    with pytest.raises(UserError, match="no two rungs to compare"):
+        plan.main([*SWEEP[:1], "rung=12", *SWEEP[2:], "--resolve", "1"])
+    assert planned(capsys, *SWEEP[:1], "rung=12", *SWEEP[2:])["resolution"] is None
