@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ladder.data.base import Batch, Data, DataInfo
@@ -47,6 +48,7 @@ def open_data(
         source = open_source(data)
     sizes = len(source.train.labels), len(source.evaluation.labels)
     info = DataInfo.checked(data, source.class_names, sizes, source.eval_split, share.global_batch)
+    info = replace(info, content=source.content)
     if data.loader == "memory":
         from ladder.data.memory import MemoryData
 

@@ -28,6 +28,7 @@ class DataInfo:
     train_size: int
     eval_size: int
     eval_split: str  # test | val | holdout
+    content: str | None = None  # of an image folder: a digest of its files; see `ladder.data.content`
 
     @classmethod
     def checked(

@@ -25,7 +25,30 @@ class Images(Protocol):
     labels: Ints
 
     def open(self, index: int) -> Image.Image:
-        """The image as stored (any mode, any size), decoded. UserError names one that can't be."""
+        """The image as stored (any size, any mode of 8 bits a channel), decoded. UserError names one that can't be."""
+
+
+_REFUSED = {
+    "I": "32-bit integers, whose range nothing says",
+    "F": "floats, whose range nothing says",
+    "LAB": "LAB colours, which Pillow does not turn into RGB",
+}
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """An image of 16 bits a channel scaled to 8, 0..65535 to 0..255 (Pillow's `convert` clips it to white).
+
+    Others come back as they are. Orientation by EXIF and transparency are left as torchvision and timm leave them.
+
+    Raises:
+        ValueError: on pixels without a range to scale by (floats, 32-bit integers), and on LAB.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # they hold 16 bits
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((values * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8))
+    if image.mode in _REFUSED:
+        raise ValueError(f"its pixels are {_REFUSED[image.mode]}; save it with 8 or 16 bits a channel")
+    return image
 
 
 def decoded(image: Image.Image, in_chans: int) -> Image.Image:
@@ -55,7 +78,7 @@ class FileImages:
         try:
             with Image.open(path) as image:
                 image.load()
-                return image
+                return eight_bit(image)
         except _UNREADABLE as error:
             raise UserError(f"can't decode image {path} ({one_line(error)}); replace or remove the file") from error
 
@@ -83,7 +106,7 @@ class ReaderImages:
         try:
             with stream, Image.open(stream) as image:
                 image.load()
-                return image
+                return eight_bit(image)
         except _UNREADABLE as error:
             raise UserError(f"can't decode image {index} of {self._name} ({one_line(error)})") from error
 
@@ -91,8 +114,11 @@ class ReaderImages:
 class HeldImages:
     """Opened images, held in memory: what a stream gives, from end to end."""
 
-    def __init__(self, pairs: Iterable[tuple[Image.Image, Any]]) -> None:
-        images, labels = zip(*pairs, strict=True)
+    def __init__(self, pairs: Iterable[tuple[Image.Image, Any]], name: str) -> None:
+        try:
+            images, labels = zip(*((eight_bit(image), label) for image, label in pairs), strict=True)
+        except ValueError as error:
+            raise UserError(f"can't read {name} ({one_line(error)})") from error
         self._images: list[Image.Image] = list(images)
         self.labels: Ints = np.array(labels, dtype=np.int64)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder.data.folders import same_classes, scan, split_folder
+from ladder.data.content import TORCHVISION_ROOT, check_splits, idx_file
+from ladder.data.folders import content_digest, list_images, same_classes, scan, split_folder
 from ladder.data.images import ArrayImages, HeldImages, Images, ReaderImages, Subset
 from ladder.data.order import Ints, hold_out
 from ladder.errors import UserError, one_line, unknown
@@ -27,6 +28,7 @@ class Source:
     evaluation: Images
     class_names: tuple[str, ...]
     eval_split: str
+    content: str | None = None  # of an image folder: a digest of its files; see `ladder.data.content`
 
 
 def open_source(data: DataConfig) -> Source:
@@ -61,6 +63,7 @@ def _split(data: DataConfig, train: Images, classes: tuple[str, ...], test: Call
 
 def _digits(data: DataConfig) -> Source:
     """scikit-learn's 1,797 digits of 8x8 pixels, unsplit: a fifth of each class is the test set."""
+    check_splits(data)
     table = _digits_table()  # a row: 64 pixels of 0 to 16, label
     pixels = (table[:, :64].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
     images = ArrayImages(pixels, table[:, 64].astype(np.int64))
@@ -87,16 +90,19 @@ def _digits_table() -> NDArray[np.uint8]:
 def _imagefolder(data: DataConfig) -> Source:
     if data.root is None:
         raise UserError(f"data.root is not set; data={data.name} needs the folder that holds train/ and test/ or val/")
-    root = Path(data.root).expanduser()
-    train, classes = scan(split_folder(root, data.train_split, "train_split"))
+    return _image_folders(data, Path(data.root).expanduser())
+
+
+def _image_folders(data: DataConfig, root: Path) -> Source:
+    train = list_images(split_folder(root, data.train_split, "train_split"))
+    other = None if data.holdout else list_images(split_folder(root, data.eval_split, "eval_split"))
 
     def test() -> tuple[Images, str]:
-        folder = split_folder(root, data.eval_split, "eval_split")
-        images, found = scan(folder)
-        same_classes(classes, found, folder)
-        return images, folder.name
+        assert other is not None
+        same_classes(train.classes, other.classes, other.folder)
+        return scan(other), other.folder.name
 
-    return _split(data, train, classes, test)
+    return replace(_split(data, scan(train), train.classes, test), content=content_digest(train, other))
 
 
 # --- torchvision ----------------------------------------------------------------------------------------------------
@@ -109,17 +115,17 @@ _TORCHVISION = {
     "kmnist": ("KMNIST", "KMNIST/raw/ or the files train-images-idx3-ubyte.gz, ... themselves"),
     "mnist": ("MNIST", "MNIST/raw/ or the files train-images-idx3-ubyte.gz, ... themselves"),
 }
-DEFAULT_ROOT = "data"  # below the working directory
 
 
 def _torchvision(data: DataConfig) -> Source:
     """A torchvision set from its own layout, from idx files lying in `root`, or from class folders below root/train."""
     if data.name not in _TORCHVISION:
         raise unknown("torchvision data set (data.name)", data.name, _TORCHVISION)
-    root = Path(data.root or DEFAULT_ROOT).expanduser()
+    root = Path(data.root or TORCHVISION_ROOT).expanduser()
     if (root / data.train_split).is_dir():
-        return _imagefolder(data)
-    idx = _idx_file(root, "train", "images")
+        return _image_folders(data, root)
+    check_splits(data)
+    idx = idx_file(root, "train", "images")
     if idx is not None and data.name not in ("cifar10", "cifar100"):
         names = _class_names(data.name)
         return _split(data, _idx_images(root, "train"), names, lambda: (_idx_images(root, "t10k"), "test"))
@@ -150,17 +156,11 @@ def _torchvision_split(data: DataConfig, root: Path, train: bool) -> tuple[Array
     return ArrayImages(np.asarray(found.data), np.asarray(found.targets)), tuple(found.classes)
 
 
-def _idx_file(root: Path, split: str, what: str) -> Path | None:
-    kind = {"images": "idx3", "labels": "idx1"}[what]
-    paths = (root / f"{split}-{what}-{kind}-ubyte{ending}" for ending in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
-
-
 def _idx_images(root: Path, split: str) -> ArrayImages:
     """One split of an MNIST-like set from its two idx files, compressed or not."""
     arrays = []
     for what in ("images", "labels"):
-        path = _idx_file(root, split, what)
+        path = idx_file(root, split, what)
         if path is None:
             raise UserError(f"no {split}-{what} idx file in {root}, beside the others of the set")
         try:
@@ -184,6 +184,7 @@ def _idx_array(raw: bytes) -> NDArray[np.uint8]:
 
 # --- timm -----------------------------------------------------------------------------------------------------------
 
+AS_STORED = ("hfids/", "wds/")  # streams that can be had without timm's conversion; TensorFlow scales by itself
 RANDOM_ACCESS, STREAMS = ("hfds",), ("hfids", "tfds", "wds")  # prefixes of timm's create_dataset
 
 
@@ -204,6 +205,8 @@ def timm_dataset(data: DataConfig, split: str, **more: Any) -> Any:
     from timm.data import create_dataset
 
     mode = "L" if data.in_chans == 1 else "RGB"
+    if str(data.timm_name).lower().startswith(AS_STORED):
+        mode = ""  # timm would clip 16 bits to white
     settings = {"root": data.root, "split": split, "download": data.download, "input_img_mode": mode} | more
     try:
         return create_dataset(str(data.timm_name), **settings)
@@ -226,7 +229,7 @@ def _timm(data: DataConfig) -> Source:
     def split(which: str) -> tuple[Images, tuple[str, ...]]:
         dataset = timm_dataset(data, which)
         if stream:
-            return HeldImages(undivided(dataset)), reader_classes(dataset.reader)
+            return HeldImages(undivided(dataset), f"{data.timm_name} {which}"), reader_classes(dataset.reader)
         return ReaderImages(dataset.reader, f"{data.timm_name} {which}"), reader_classes(dataset.reader)
 
     train, classes = split(data.train_split)

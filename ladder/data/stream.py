@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ladder.data.augment import Erase, channels
 from ladder.data.base import Batch, Data, DataInfo
-from ladder.data.images import decoded
+from ladder.data.images import decoded, eight_bit
 from ladder.data.order import Share, global_random_state_kept, sample_seeds, seed_global, uniforms
 from ladder.data.sources import reader_classes, timm_dataset, undivided
 from ladder.data.transforms import Transform, eval_transform, train_transform
@@ -143,7 +143,7 @@ class _Stream(IterableDataset[Any]):
         for (image, label), seed in zip(images, self._seeds(), strict=False):
             if seed is not None:
                 seed_global(seed)
-            array = torch.from_numpy(np.array(self._transform(decoded(image, self._in_chans))))
+            array = torch.from_numpy(np.array(self._transform(decoded(eight_bit(image), self._in_chans))))
             yield array[None] if array.ndim == 2 else array.permute(2, 0, 1), int(label)
 
     def _seeds(self) -> Iterator[int | None]:
