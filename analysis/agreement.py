@@ -5,7 +5,6 @@ Elsewhere is the paper's table, or another study: a small one may be asked how w
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from analysis.show.cells import Column, Grid, Line, change_text
 from analysis.show.files import deliver
 from ladder.command import command
 from ladder.errors import UserError, run_cli
+from ladder.paths import strict_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -252,7 +252,7 @@ def main(
         names = [Path(study).name, Path(other).name]
     found = compare(ours, theirs, (names[0], names[1]))
     if kind == "json":
-        content = json.dumps(_plain(found), indent=1)
+        content = strict_json(_plain(found), 1)
     else:
         content = {"text": text_grid, "md": markdown_grid}[kind](grid(found))
     deliver(content, out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,6 +15,7 @@ from analysis.show.formats import markdown_grid, text_grid
 from ladder.command import command
 from ladder.errors import UserError, run_cli
 from ladder.networks.rungs import Ladder, load_ladder
+from ladder.paths import strict_json
 
 EXAMPLES = """examples:
   ladder cost convnext_t
@@ -109,7 +109,7 @@ def _csv(tables: Tables) -> str:
 
 FORMATS: dict[str, Callable[[Tables], str]] = {
     "text": lambda tables: "\n\n".join(text_grid(_grid(*table)) for table in tables),
-    "json": lambda tables: json.dumps([asdict(row) for _, rows in tables for row in rows], indent=2),
+    "json": lambda tables: strict_json([asdict(row) for _, rows in tables for row in rows], 2),
     "csv": _csv,
     "md": lambda tables: "\n\n".join(markdown_grid(_grid(*table)).rstrip() for table in tables),
 }

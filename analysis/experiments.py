@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from analysis.show.cells import Column, Grid, Line
 from analysis.show.formats import markdown_grid, text_grid
 from ladder.command import command
 from ladder.errors import UserError, run_cli
-from ladder.paths import conf_dir
+from ladder.paths import conf_dir, strict_json
 from ladder.training.progress import in_words
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def main(gpu: str, kind: str) -> None:
         raise UserError(f"no experiments in {conf_dir() / 'experiment'}")
     if kind == "json":
         content: list[dict[str, Any]] = [asdict(row) for row in found]
-        print(json.dumps(content, indent=1))
+        print(strict_json(content, 1))
         return
     note = (
         "planned: from the speed of a published study of that ladder, by MACs; without one guessed from the"

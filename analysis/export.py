@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import click
 from analysis.show import options
 from ladder.command import FOLDER, command
 from ladder.errors import UserError, one_line, run_cli
+from ladder.paths import strict_json
 from ladder.runs.folder import METRICS, OWN_FOLDERS
 from ladder.runs.records import Unreadable
 from ladder.text import printable, safe_cell
@@ -73,7 +73,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
         "configs": {run: {k: v for k, v in c.items() if k not in shared} for run, c in configs.items() if c},
     }
     curves = _curves({str(r.run): str(r.path) for r in runs.itertuples()}, tell)
-    files = {packed.RESULTS: _results(runs), packed.CURVES: curves, packed.STUDY: json.dumps(content, indent=1) + "\n"}
+    files = {packed.RESULTS: _results(runs), packed.CURVES: curves, packed.STUDY: strict_json(content, 1) + "\n"}
     for name, text in files.items():
         write_text(out / name, text)
     return [out / name for name in files]

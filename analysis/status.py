@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from analysis.show import options
 from ladder.command import FOLDER, command
 from ladder.errors import UserError, run_cli
 from ladder.launch.study import planned
+from ladder.paths import strict_json
 from ladder.runs.folder import FORMAT, Status, folders_in, is_dead, is_run, status_in
 from ladder.runs.records import Unreadable, read_json
 from ladder.text import printable
@@ -202,7 +202,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def as_json(study: Path, rows: Sequence[Row]) -> str:
     """What a program reads: `study`, `counts` by state, `runs` with the fields of `Row`."""
     content: dict[str, Any] = {"study": str(study), "counts": counts(rows), "runs": [asdict(row) for row in rows]}
-    return json.dumps(content, indent=1)
+    return strict_json(content, 1)
 
 
 def follow(study: Path, every: float) -> int:

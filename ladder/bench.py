@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import sys
 import time
@@ -18,7 +17,7 @@ from ladder.command import command
 from ladder.errors import UserError, one_line, run_cli, unknown
 from ladder.networks.rungs import load_ladder
 from ladder.networks.timm_hook import without_wandb
-from ladder.paths import write_atomic
+from ladder.paths import strict_json, write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -262,7 +261,7 @@ def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -
 def render(result: dict[str, Any], kind: str) -> str:
     """The result as text, md, csv or json."""
     if kind == "json":
-        return json.dumps(result, indent=1)
+        return strict_json(result, 1)
     import pandas as pd
 
     frame = pd.DataFrame(result["rows"])

@@ -1,11 +1,14 @@
-"""Owns where files lie (`conf/` in a checkout or in a wheel), and how folders and files are made: wholly or not."""
+"""Owns where files lie (`conf/` in a checkout or a wheel), how they are made (wholly or not), and strict JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -14,6 +17,22 @@ def conf_dir() -> Path:
     """The folder with `train.yaml`, `ladder/`, `recipe/`, `data/`, ..."""
     packaged = _PACKAGE / "conf"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "conf"
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON as other programs read it: NaN and infinity, which JSON does not have, are null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.columns import CURVE_KEYS, DTYPES, KINDS, NEEDED, RESULT, STATES, UNREADABLE, limits
 from analysis.read.packed import RESULTS, find
 from ladder.errors import UserError
-from ladder.runs.folder import FORMAT, METRICS, Status, folders_in, is_run, status_in
+from ladder.runs.folder import FORMAT, METRICS, Status, folders_in, is_run, not_finite, status_in
 from ladder.runs.records import Record, Unreadable, read_json
 from ladder.text import printable
 
@@ -232,6 +232,8 @@ def _from_result(result: Record) -> dict[str, Any]:
             where = RESULT[name][1]
             given = result.value(where)
             raise Unreadable(f"result.json: {where} is {given}" if given is not None else f"result.json lacks {where}")
+    if (odd := not_finite(result.value("final"))) is not None:
+        raise Unreadable(f"result.json: {odd}")
     return row
 
 

@@ -140,6 +140,8 @@ def _row(cells: Mapping[str, str]) -> dict[str, Any]:
             row[name] = _value(name, cells[name])
         elif done:
             row[name] = None
+    if done and row["eval_loss"] is None and cells["eval_loss"] != "":
+        raise ValueError(f"eval_loss is {cells['eval_loss']}, so that the network has no accuracy")
     for name in NEEDED if done else ("ladder",):
         if row.get(name) is None:
             raise ValueError(f"{name} is empty")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError, one_line
-from ladder.paths import write_atomic
+from ladder.paths import strict_json, write_atomic
 from ladder.runs.folder import FORMAT, METRICS
 
 SCHEME = "wandb://"
@@ -205,11 +205,11 @@ def run_files(record: Record) -> dict[str, str]:
     }
     out = {
         "config.yaml": yaml.safe_dump(_plain(config), sort_keys=False),
-        "status.json": json.dumps(status, indent=1),
+        "status.json": strict_json(status, 1),
         "metrics.csv": _csv(rows),
     }
     if done:
-        out["result.json"] = json.dumps(_plain(result), indent=1)
+        out["result.json"] = strict_json(_plain(result), 1)
     return out
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
-import json
 import os
 import re
 import secrets
@@ -24,7 +23,7 @@ from typing import Any
 
 from ladder.errors import UserError, one_line
 from ladder.launch.slurm_task import Task, main, read_word
-from ladder.paths import write_atomic
+from ladder.paths import strict_json, write_atomic
 from ladder.runs.folder import RunDir
 from ladder.runs.outcome import Outcome
 from ladder.runs.records import read_json_or_none
@@ -144,7 +143,7 @@ class Queue:
         sent = [Sent(run, name, index) for index, run in enumerate(runs)]
         try:
             folder.mkdir(parents=True)
-            write_atomic(folder / "runs.json", json.dumps({"runs": [run.label for run in runs]}))
+            write_atomic(folder / "runs.json", strict_json({"runs": [run.label for run in runs]}))
             with _outside_of_jobs(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
                 executor = submitit.AutoExecutor(folder, cluster="slurm")
                 executor.update_parameters(name=name, **self._parameters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 from ladder.errors import one_line
 from ladder.launch.child import LOG, redirect
 from ladder.launch.task import train
-from ladder.paths import write_atomic
+from ladder.paths import strict_json, write_atomic
 from ladder.runs.outcome import STOPPED, Outcome, StopFlag
 from ladder.runs.records import read_json_or_none
 from ladder.runs.resolve import Run
@@ -78,7 +77,7 @@ def _signal_of(stop: StopFlag) -> str | None:
 
 def leave_word(path: Path, outcome: Outcome) -> None:
     """Write how a run ended to where the launcher looks."""
-    write_atomic(path, json.dumps(dataclasses.asdict(outcome)))
+    write_atomic(path, strict_json(dataclasses.asdict(outcome)))
 
 
 def read_word(path: Path) -> Outcome | None:

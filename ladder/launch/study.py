@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
-from ladder.paths import write_atomic
+from ladder.paths import strict_json, write_atomic
 from ladder.runs.folder import FORMAT
 from ladder.runs.records import Record, Unreadable, read_json, read_json_or_none
 
@@ -30,7 +29,7 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two launchers at once: neither loses the other's note
             note = {"launched": time.time(), "runs": list(labels)}
             content = {"format": FORMAT, "launches": {**_noted(study), command: note}}
-            write_atomic(study / FILE, json.dumps(content, indent=1))
+            write_atomic(study / FILE, strict_json(content, 1))
     except OSError as error:
         raise _unwritable(study, error.strerror or "") from None
 

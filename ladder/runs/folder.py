@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
-from ladder.paths import make_folders, remove_empty, write_atomic
+from ladder.paths import make_folders, remove_empty, strict_json, write_atomic
 from ladder.runs.records import Unreadable, read_json, read_json_or_none
 
 FORMAT = 1  # of the run folder; raised when a reader of the old one would misread the new one
@@ -91,6 +92,17 @@ def folders_in(study: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 def stable_hash(what: Mapping[str, Any]) -> str:
     """8 hex digits, a pure function of plain values (the order of keys does not matter)."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def not_finite(final: Any) -> str | None:
+    """What of a result's last evaluation is NaN or infinite, in words: such a network has no accuracy.
+
+    Earlier versions called it done, with the accuracy of a rank among NaN.
+    """
+    figures = final if isinstance(final, dict) else {}
+    odd = {key: value for key in ("top1", "eval_loss") if isinstance(value := figures.get(key), float)}
+    told = ", ".join(f"final.{key} is {value}" for key, value in odd.items() if not math.isfinite(value))
+    return f"{told}, so that the network has no accuracy" if told else None
 
 
 @dataclass
@@ -196,8 +208,9 @@ class RunDir:
 
     @property
     def is_done(self) -> bool:
-        """True once the result is written."""
-        return (read_json_or_none(self.path / "result.json") or {}).get("format") == FORMAT
+        """True once the result is written, of a network whose evaluation was finite."""
+        result = read_json_or_none(self.path / "result.json") or {}
+        return result.get("format") == FORMAT and not_finite(result.get("final")) is None
 
     def read_status(self) -> Status | None:
         """The last status written; None where there is none, or none that can be read (`status_in` says why)."""
@@ -209,7 +222,7 @@ class RunDir:
     def write_status(self, status: Status, durable: bool = True) -> None:
         """Replace `status.json`, with this process and this moment in it."""
         status.heartbeat, status.pid, status.host = time.time(), os.getpid(), socket.gethostname()
-        write_atomic(self.path / "status.json", json.dumps(asdict(status), indent=1), durable)
+        write_atomic(self.path / "status.json", strict_json(asdict(status), 1), durable)
 
     def write_metrics(self, rows: list[dict[str, float | int | None]]) -> None:
         """Replace `metrics.csv` by all epochs so far (so a resumed run leaves no doubled or skipped row)."""
@@ -221,7 +234,7 @@ class RunDir:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, the last file of a run: from now on it is done."""
-        write_atomic(self.path / "result.json", json.dumps({"format": FORMAT, **result}, indent=1))
+        write_atomic(self.path / "result.json", strict_json({"format": FORMAT, **result}, 1))
 
     def remove_leftovers(self) -> None:
         """Remove the halves of files that killed processes left. For who holds the lock."""

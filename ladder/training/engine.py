@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,7 +38,7 @@ class Stopped(Exception):
 
 
 class NotFinite(UserError):
-    """The loss or a gradient was NaN or infinite; the update was not made."""
+    """The loss, a gradient (the update was not made) or the last evaluation was NaN or infinite."""
 
 
 class Engine:
@@ -66,6 +67,7 @@ class Engine:
             rank=ranks.rank,
             world=ranks.world,
         )
+        self._check_content()
         self._build()
         self.steps_per_epoch = self.data.steps_per_epoch
         self.schedule = optim.make_schedule(self.recipe, self.steps_per_epoch)
@@ -93,6 +95,15 @@ class Engine:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not deterministic
         torch.set_float32_matmul_precision("high" if self.device.type == "cuda" else "highest")  # high: TF32
+
+    def _check_content(self) -> None:
+        """Raise UserError where the images are no longer those that the run was asked for, and named by."""
+        asked, found = self.run.content, self.data.info.content
+        if asked is not None and None not in (asked.digest, found) and asked.digest != found:
+            raise UserError(
+                f"data.root={self.run.data.root}: the files there have changed since this run was launched; the same"
+                " command starts a run of its own on those that are there now"
+            )
 
     def _build(self) -> None:
         run, info = self.run, self.data.info
@@ -201,7 +212,7 @@ class Engine:
 
         Raises:
             Stopped: asked to stop; saved.
-            NotFinite: NaN or infinity; the checkpoint before stays.
+            NotFinite: NaN or infinity, in a step (the checkpoint before stays) or in the last evaluation.
             OSError: the disk is full; the older checkpoint stays.
         """
         self.beat, self.status, self.log = beat, beat.status, log
@@ -360,6 +371,9 @@ class Engine:
         if due:
             figures |= self.evaluate(self.model)
             ema = self.evaluate(self.ema.module)["top1"] if self.ema is not None else None
+            for what, top1 in (("network", figures["top1"]), ("moving average", ema if self.ema is not None else 0.0)):
+                if top1 is None:
+                    self.log.warning("epoch %d: the %s evaluates to NaN or infinity", self.epoch + 1, what)
         row: Row = {
             "epoch": self.epoch + 1,
             "step": (self.epoch + 1) * self.steps_per_epoch,
@@ -398,9 +412,10 @@ class Engine:
         return row
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
         """Mean loss, top-1 and top-5 (percent) over the whole evaluation split, each image once on one rank.
 
+        None each where the loss is not finite: a rank among NaN says nothing.
         All ranks evaluate the network that is saved: rank 0's. Each has running statistics of its own batches.
         """
         model.eval()
@@ -420,6 +435,8 @@ class Engine:
             sums += torch.stack([loss, ranked[:, 0].sum(), ranked.sum(), loss.new_tensor(float(len(labels)))]).double()
             self.beat.tick()
         loss_sum, top1, top5, count = self.ranks.sum(sums).tolist()
+        if not math.isfinite(loss_sum):
+            return dict.fromkeys(("loss", "top1", "top5"))
         return {"loss": loss_sum / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
 
     # ------------------------------------------------------------------------------------------------- reporting
@@ -442,6 +459,11 @@ class Engine:
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
+        if (loss := last["eval_loss"]) is None or not math.isfinite(loss):
+            raise NotFinite(
+                "the trained network evaluates to NaN or infinity, so that it has no accuracy: try a lower recipe.lr"
+                f" (applied {optim.applied_lr(self.recipe):g}), recipe.clip_grad=1 or engine.precision=bf16"
+            )
         speeds = sorted(float(row["images_per_s"] or 0) for row in self.history)
         return {
             "final": {k: last[k] for k in ("top1", "top5", "eval_loss", "train_loss", "ema_top1")},
