@@ -14,22 +14,15 @@ import click
 from analysis.read.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_bench, from_result, from_study
 from analysis.show import options
 from ladder.command import FILE, FOLDER, command
+from ladder.data.content import SIZES
 from ladder.errors import UserError, run_cli
+from ladder.paths import strict_json
 from ladder.runs import completion
 from ladder.runs.resolve import Run
 
 if TYPE_CHECKING:
     from analysis.compare.power import Resolution, Spread
 
-# images to train and to evaluate on, classes: of sets that need not be on this machine to plan
-SIZES = {
-    "imagenet": (1_281_167, 50_000, 1000),
-    "cifar10": (50_000, 10_000, 10),
-    "cifar100": (50_000, 10_000, 100),
-    "fashion_mnist": (60_000, 10_000, 10),
-    "kmnist": (60_000, 10_000, 10),
-    "mnist": (60_000, 10_000, 10),
-}
 MOMENTS = {"momentum": 1, "sgd": 1, "lion": 1}  # tensors an optimiser keeps for each parameter; others: 2
 RUN_FILES = 2_000_000  # bytes of a run's log, metrics and W&B files
 
@@ -220,6 +213,8 @@ def _sizes(run: Run, images: tuple[int, int] | None) -> tuple[int, int, int]:
         classes = data.num_classes or SIZES.get(data.name, (0, 0, 1000))[2]
     elif data.name in SIZES and data.source != "timm":
         train, evaluated, classes = SIZES[data.name]
+        if (found := run.content) is not None and found.classes:  # a part of it, in a folder
+            train, evaluated, classes = found.train, found.evaluation or 0, found.classes
         if data.holdout:
             evaluated = round(train * data.holdout)
             train -= evaluated
@@ -408,7 +403,7 @@ def main(
         measured += _measure(runs)
     made = plan(runs, Speeds(measured, gpu, utilisation), gpus, images)
     made = resolving(made, runs, [str(path) for path in study], resolve, interval)
-    print(json.dumps(asdict(made), indent=1) if kind == "json" else render(made))
+    print(strict_json(asdict(made), 1) if kind == "json" else render(made))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from analysis.compare.overrides import OWN, load_ladder_or_none, overrides
 from analysis.compare.selection import natural, of_known_settings, only, unreadable, without_copies
 from analysis.compare.stats import LEVEL, Summary
-from analysis.read.configs import OWN_KEYS, flatten, read_config, show
+from analysis.read.configs import flatten, may_change_results, read_config, show
 from analysis.show import options
 from analysis.show.cells import NOISE, NONE, Column, Grid, Line, spread
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
 from ladder.command import command
 from ladder.errors import UserError, run_cli
-from ladder.runs.config import DATA_WITHOUT_EFFECT, ENGINE_WITH_EFFECT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,14 +112,7 @@ def _setting(path: str, ladder: str) -> dict[str, Any]:
     """A run's settings by dotted key: all but which network, which repetition and where; `spec.` as far as given."""
     flat = flatten(read_config(path) or {})
     given = {f"spec.{key}": value for key, value in overrides(path, load_ladder_or_none(ladder)).items()}
-    return {key: value for key, value in flat.items() if _may_change_results(key)} | given
-
-
-def _may_change_results(key: str) -> bool:
-    section, _, name = key.partition(".")
-    if section == "engine":
-        return name in ENGINE_WITH_EFFECT
-    return section not in OWN_KEYS and not (section == "data" and name in DATA_WITHOUT_EFFECT)
+    return {key: value for key, value in flat.items() if may_change_results(key)} | given
 
 
 def _differing(settings: Sequence[Mapping[str, Any]], rungs: Sequence[Any]) -> list[str]:

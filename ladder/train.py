@@ -19,7 +19,7 @@ from ladder.errors import UserError, one_line, run_cli, tell
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
 from ladder.runs.execute import execute, prepare
-from ladder.runs.hydra import explained, keys_of, register_schema
+from ladder.runs.hydra import check_experiments, explained, keys_of, register_schema
 from ladder.runs.outcome import OUTCOMES, Outcome
 from ladder.streams import say
 
@@ -30,9 +30,9 @@ def task(cfg: Any) -> Outcome:
     """Hydra's task function: prepare and execute one config. All trouble is an outcome: Hydra would add its lines."""
     try:
         with explained(sys.argv[1:]):
-            _check_launcher()
+            _check_command()
             run = prepare(cfg)
-            _tell_unheeded(run)
+            _tell(run)
         outcome = execute(run)
     except Exception as error:
         refused = tell(error, _full_error) == 2
@@ -50,21 +50,27 @@ def _hydra_of_one_run() -> Any:
     return hydra if hydra and hydra.mode == RunMode.RUN else None
 
 
-def _check_launcher() -> None:
-    """Raise UserError where a launcher was asked for, and this is one run, which Hydra starts itself, here."""
+def _check_command() -> None:
+    """Raise UserError where a launcher was asked for, and this is one run, which Hydra starts itself, here; or where
+    two experiments were.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     hydra = _hydra_of_one_run()
+    if hydra:
+        check_experiments(OverridesParser.create().parse_overrides(list(hydra.overrides.task)))
     launcher = hydra and hydra.runtime.choices.get("hydra/launcher")
     if launcher in ("slurm", "ray"):
         raise UserError(f"hydra/launcher={launcher} is for sweeps, also of one run: add -m, or this run trains here")
 
 
-def _tell_unheeded(run: Any) -> None:
-    """Say which recipe keys of the command line have no effect on this one run (the sweeper says so of a sweep)."""
-    from ladder.runs.resolve import unheeded
+def _tell(run: Any) -> None:
+    """Say what is to be known of this one run (the sweeper says it of a sweep)."""
+    from ladder.runs.notes import notes
 
     hydra = _hydra_of_one_run()
     if hydra and os.environ.get("RANK", "0") == "0":
-        for line in unheeded(run, hydra.overrides.task):
+        for line in notes([(run, hydra.overrides.task)]):
             say(f"note: {line}", error=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,7 @@ from analysis.read.packed import of_run
 from ladder.runs.records import Unreadable, read_text
 
 if TYPE_CHECKING:
-    from ladder.networks.rungs import Ladder
-    from ladder.networks.spec import Spec
+    from ladder.networks.rungs import Ladder, Rung
 
 OWN = "the rung's own"  # the value of a spec key that a run did not override
 
@@ -31,22 +31,36 @@ def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
     A `drop_path` is given where it is not the recipe's, which sets it for all rungs.
     """
     config = read_config(path) or {}
-    spec, network = config.get("spec"), _own_spec(config, ladder)
-    if network is None or not isinstance(spec, dict):
+    rung, spec = _rung(config, ladder), spec_of(config, ladder)
+    if rung is None or not spec:
         return {}
-    own, spec = network.to_dict(), {**network.unrecorded(), **spec}
+    own = rung.spec.to_dict()
     if "drop_path" in own:
         own["drop_path"] = (config.get("recipe") or {}).get("drop_path", own["drop_path"])
     return {key: spec[key] for key, value in own.items() if key in spec and spec[key] != value}
 
 
-def _own_spec(config: dict[str, Any], ladder: Ladder | None) -> Spec | None:
+def spec_of(config: Mapping[str, Any], ladder: Ladder | None) -> dict[str, Any]:
+    """The spec of a config, with the fields that a record may leave out; empty where it has none."""
+    rung, spec = _rung(config, ladder), config.get("spec")
+    if not isinstance(spec, dict):
+        return {}
+    return spec if rung is None else {**rung.spec.unrecorded(), **spec}
+
+
+def recipe_of_rung(config: Mapping[str, Any], ladder: Ladder | None) -> Mapping[str, Any]:
+    """The recipe's fields that the rung of a config sets itself."""
+    rung = _rung(config, ladder)
+    return {} if rung is None else rung.recipe
+
+
+def _rung(config: Mapping[str, Any], ladder: Ladder | None) -> Rung | None:
     if ladder is None:
         return None
     try:
         if config.get("steps") is not None or config.get("without") is not None:
-            return ladder.subset(config.get("steps"), config.get("without")).spec
-        return ladder.rung(config.get("rung")).spec
+            return ladder.subset(config.get("steps"), config.get("without"))
+        return ladder.rung(config.get("rung"))
     except ValueError:  # a UserError, or a number of thousands of digits
         return None
 

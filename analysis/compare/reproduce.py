@@ -88,7 +88,7 @@ def _choices(config: Mapping[str, Any], ladder: Ladder | None) -> list[str]:
         values = dict(config.get(group) or {})
         name, defaults = _nearest(group, values)
         out.append(f"{group}={name}")
-        skip = own | {"source"} if group == "recipe" else {"name", "download"}
+        skip = own | {"source"} if group == "recipe" else {"name", "download", "content"}
         for key, value in values.items():
             if key not in skip and defaults.get(key) != value:
                 out.append(f"{group}.{key}={hydra_value(value)}")

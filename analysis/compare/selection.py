@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.overrides import OWN, load_ladder_or_none, overrides, spec_text, value
+from analysis.compare.overrides import OWN, load_ladder_or_none, overrides, recipe_of_rung, spec_of, spec_text, value
 from analysis.read.columns import UNREADABLE
 from analysis.read.configs import (
     OWN_KEYS,
     differences,
     flatten,
     likely,
+    may_change_results,
     read_config,
     show,
     why_unreadable,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from ladder.networks.rungs import Ladder
 
-_WHERE_IT_RAN = ("engine",)  # named as a difference only where nothing else is one
+_CONTENT = "data.content"  # a digest of the images; runs of earlier versions have none
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
         known = load_ladder_or_none(ladder)
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
         for part, choice in _parts(mine, compare, known):
-            _check(part, known)
+            told = _check(part, known)
             changed = _overridden(part, known)
-            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *changed), bool(changed)))
+            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *told, *changed), bool(changed)))
     return out
 
 
@@ -166,18 +167,25 @@ def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:
     ]
 
 
-def _check(runs: pd.DataFrame, ladder: Ladder | None) -> None:
-    """Refuse runs that differ in more than rung and seed, naming what differs."""
+def _check(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
+    """Refuse runs that differ in more than rung and seed, naming what differs; what else is to be said of them.
+
+    Equal group hashes are equal in all else. Others may be, too: one choice for all rungs (`spec.kernel_size=7`) is
+    none on the rung that has it anyway; and of earlier versions' runs something else was hashed. There configs decide.
+    """
     done = runs[runs["state"] == "done"]
-    first = done.sort_values("rung", kind="stable").drop_duplicates("group_hash")  # of one rung, where they can be
-    if len(first) > 1:
+    notes = []
+    if done["group_hash"].nunique() > 1:
+        first = done.sort_values("rung", kind="stable").drop_duplicates(
+            ["group_hash", "rung"] if ladder else "group_hash"
+        )
         paths = [str(path) for path in first["path"]]
         configs = [read_config(path) or {} for path in paths]
-        specs = [overrides(path, ladder) for path in paths]
-        changed = {f"spec.{k}": [s.get(k, OWN) for s in specs] for k in dict.fromkeys(k for s in specs for k in s)}
-        found = differences(configs, (*OWN_KEYS, *_WHERE_IT_RAN))
-        found |= {k: distinct for k, v in changed.items() if len(distinct := _distinct(v)) > 1}
-        raise UserError(_refusal(runs, found or differences(configs, (*OWN_KEYS, "ladder"))))
+        found = _settings_that_differ(configs, ladder) | _specs_that_differ(paths, ladder)
+        if found or ladder is None or not all(configs) or any(config.get("weights") for config in configs):
+            raise UserError(_refusal(runs, found or differences(configs, (*OWN_KEYS, "ladder"))))
+        if len({_CONTENT in flatten(config) for config in configs}) > 1:
+            notes.append("of some runs, by an earlier version, only the name of the data set tells that it is the same")
     for rung, mine in done.groupby("rung"):
         texts = mine.assign(text=[spec_text(str(p)) for p in mine["path"]]).drop_duplicates("text")
         if len(texts) > 1:
@@ -188,6 +196,38 @@ def _check(runs: pd.DataFrame, ladder: Ladder | None) -> None:
             seed = mine.loc[mine["seed"].duplicated(), "seed"].iloc[0]
             both = " and ".join(mine.loc[mine["seed"] == seed, "run"])
             raise UserError(f"rung {rung} has several runs of seed {seed} that no config key tells apart: {both}")
+    return notes
+
+
+def _settings_that_differ(configs: Sequence[Mapping[str, Any]], ladder: Ladder | None) -> dict[str, list[Any]]:
+    """Keys of recipe, data and engine with several values, those left out that a run's own rung sets."""
+    flat = [
+        {
+            k: v
+            for k, v in flatten(c).items()
+            if may_change_results(k) and k not in ("ladder", "weights", "recipe.source")
+        }
+        for c in configs
+    ]
+    own = [{f"recipe.{key}" for key in recipe_of_rung(config, ladder)} for config in configs]
+    out: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for values in flat for key in values):
+        told = [f for f, mine in zip(flat, own, strict=True) if key not in mine and (key != _CONTENT or key in f)]
+        if len(values := _distinct([f.get(key) for f in told])) > 1:
+            out[key] = values
+    return out
+
+
+def _specs_that_differ(paths: Sequence[str], ladder: Ladder | None) -> dict[str, list[Any]]:
+    """Spec fields that some runs were given another value of than the rest has, in the rest by their rungs or not."""
+    given = [overrides(path, ladder) for path in paths]
+    specs = [spec_of(read_config(path) or {}, ladder) for path in paths]
+    keys = dict.fromkeys(key for one in given for key in one)
+    return {
+        f"spec.{key}": sorted(_distinct([one.get(key, OWN) for one in given]), key=lambda value: value == OWN)
+        for key in keys
+        if len(_distinct([spec[key] for spec in specs if key in spec])) > 1
+    }
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:

@@ -13,6 +13,16 @@ from ladder.runs.records import Record, Unreadable, read_yaml
 OWN_KEYS = ("rung", "steps", "without", "reference", "spec", "seed", "study", "runs_dir", "wandb", "device")
 
 
+def may_change_results(key: str) -> bool:
+    """Whether a dotted config key is one that a result depends on, besides which network and which repetition."""
+    from ladder.runs.config import DATA_WITHOUT_EFFECT, ENGINE_WITH_EFFECT
+
+    section, _, name = key.partition(".")
+    if section == "engine":
+        return name in ENGINE_WITH_EFFECT
+    return section not in OWN_KEYS and not (section == "data" and name in DATA_WITHOUT_EFFECT)
+
+
 _SECTIONS = ("spec", "recipe", "data", "engine", "wandb")
 _NAMES = ("ladder", "study", "runs_dir", "device", "reference", "weights")
 

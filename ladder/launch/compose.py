@@ -17,7 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
+from ladder.data.content import Content, content_of
 from ladder.networks.rungs import Ladder
+from ladder.runs.config import DataConfig
 from ladder.runs.resolve import Run, resolve
 
 
@@ -28,7 +30,7 @@ class _Base:
     config: DictConfig  # without `ladder`, which is large and hardly ever overridden
     ladder: Any
     reads_hydra: bool  # its values refer to Hydra's own config, which is another one in each job
-    reads_seed: bool  # its values refer to the seed
+    is_plain: bool  # no value of it refers to another
 
 
 class Composer:
@@ -45,16 +47,17 @@ class Composer:
         self._ladders: dict[tuple[str, ...], Ladder] = {}  # by overrides of groups
         self._last: tuple[Any, list[Override], DictConfig] | None = None  # a config, and keys and values it has
         self._runs: dict[tuple[str, ...], Run] = {}
+        self._contents: dict[tuple[Any, ...], Content | None] = {}
 
     def run(self, overrides: Sequence[str]) -> Run:
         """The run of a job. Raises UserError, or Hydra's and OmegaConf's errors, for overrides that can't be."""
         seed = self._seed(overrides)
         if seed is None:
-            return self._resolve(tuple(overrides))
+            return self._resolve(tuple(overrides)).settled()
         number, rest = seed
         if rest not in self._runs:
             self._runs[rest] = self._resolve(tuple(overrides))
-        return self._runs[rest].with_seed(number)
+        return self._runs[rest].with_seed(number).settled()
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The composed config of a job, without Hydra's own part."""
@@ -72,10 +75,18 @@ class Composer:
         groups, values = self._split(overrides)
         config = self._like_the_last(groups, values, overrides)
         if _touch_ladder(values) or self._base(groups).reads_hydra:
-            return resolve(config)
-        run = resolve(config, self._ladders.get(groups))
+            return resolve(config, contents=self._content)
+        run = resolve(config, self._ladders.get(groups), self._content)
         self._ladders[groups] = run.ladder
         return run
+
+    def _content(self, data: DataConfig) -> Content | None:
+        """What lies in the folder of a data set, listed once for all jobs."""
+        where = data.source, data.name, data.timm_name, data.root
+        key = *where, data.train_split, data.eval_split, bool(data.holdout)
+        if key not in self._contents:
+            self._contents[key] = content_of(data)
+        return self._contents[key]
 
     def _like_the_last(self, groups: tuple[str, ...], values: list[Override], overrides: tuple[str, ...]) -> DictConfig:
         """The config of a job; where it sets the same keys as the one before, that one's with these set anew.
@@ -96,15 +107,15 @@ class Composer:
         return config
 
     def _seed(self, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]] | None:
-        """The seed of a job and its other overrides; None where the seed is not one plain number."""
+        """The seed of a job and its other overrides; None where it is no plain number, or others may refer to it."""
         seeds = [text for text in overrides if self._parse(text)[0].key_or_group == "seed"]
         if len(seeds) != 1 or (override := self._parse(seeds[0])[0]).type is not OverrideType.CHANGE:
             return None
         value = override.value()
-        if type(value) is not int or self._base(self._split(overrides)[0]).reads_seed:
+        groups, values = self._split(overrides)
+        if type(value) is not int or not self._base(groups).is_plain or any(_refers(o.value()) for o in values):
             return None
-        rest = tuple(text for text in overrides if text != seeds[0])
-        return None if any("${" in text for text in rest) else (value, rest)
+        return value, tuple(text for text in overrides if text != seeds[0])
 
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
         """Overrides of config groups, as text, and those of values, parsed."""
@@ -125,7 +136,7 @@ class Composer:
             text = OmegaConf.to_yaml(config)
             ladder = config._get_node("ladder")
             config.ladder = None
-            self._bases[groups] = _Base(config, ladder, "${hydra" in text, "seed}" in text)
+            self._bases[groups] = _Base(config, ladder, "${hydra" in text, "${" not in text)
         return self._bases[groups]
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -144,4 +155,11 @@ def _is_plain(value: Any) -> bool:
     """A value that stands for itself and replaces all that its key held before."""
     if isinstance(value, list):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and "${" not in value)
+    return value is None or (isinstance(value, int | float | str) and not _refers(value))
+
+
+def _refers(value: Any) -> bool:
+    """Whether a value, as parsed (Hydra writes it with backslashes into the jobs of a sweep), refers to others."""
+    if isinstance(value, dict):
+        return any(_refers(inner) for pair in value.items() for inner in pair)
+    return any(map(_refers, value)) if isinstance(value, list) else isinstance(value, str) and "${" in value

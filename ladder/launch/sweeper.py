@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
 from ladder.launch.designed import Designed, designed_jobs
-from ladder.runs.resolve import Run, unheeded
+from ladder.launch.view import LEFT
+from ladder.runs.hydra import check_experiments
+from ladder.runs.notes import notes
+from ladder.runs.outcome import OUTCOMES
+from ladder.runs.resolve import Run
 from ladder.streams import say
 
 Batches = list[list[list[str]]]  # of jobs, each a list of overrides
@@ -34,7 +39,7 @@ class StudySweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher; one that composes runs too shares our composer."""
-        self.config, self.hydra_context = config, hydra_context
+        self.config, self.hydra_context, self._task_function = config, hydra_context, task_function
         launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -45,19 +50,53 @@ class StudySweeper(Sweeper):
         self.launcher = launcher
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Launch the grid of all values given. Raises UserError, or Hydra's errors, before anything starts."""
-        assert self.hydra_context is not None and self.launcher is not None
+        """Launch the grid of all values given. Raises UserError, or Hydra's errors, before anything starts.
+
+        Several experiments are a sweep each, one after another: each has values to sweep over of its own.
+        """
+        parts = [(sweeper, *sweeper.checked(given)) for sweeper, given in self._studies(arguments)]
+        for line in dict.fromkeys(line for *_, told in parts for line in told):
+            say(f"note: {line}", error=True)
+        for _, _, design, _ in parts:
+            if design is not None:
+                say(design.told, error=True)
+                design.remember()
+        returns: list[Sequence[JobReturn]] = []
+        for place, (sweeper, batches, _, _) in enumerate(parts, 1):
+            returns += sweeper.launch(batches)
+            stopped = any(outcome.state == "stopped" and outcome.error != LEFT for outcome in OUTCOMES)
+            if stopped and place < len(parts):  # by somebody who does not want the next one either
+                say(f"stopped: {len(parts) - place} of {len(parts)} experiments not started")
+                break
+        return returns
+
+    def _studies(self, arguments: list[str]) -> list[tuple[StudySweeper, list[str]]]:
+        """This sweeper with its arguments; for several experiments one for each, set up as if it were alone."""
+        assert self.hydra_context is not None and self.config is not None
+        out: list[tuple[StudySweeper, list[str]]] = []
+        for config, given in studies(self.hydra_context.config_loader, self.config, arguments):
+            sweeper: Any = self
+            if config is not self.config:
+                sweeper = Plugins.instance().instantiate_sweeper(
+                    config=config, hydra_context=self.hydra_context, task_function=self._task_function
+                )
+            if not isinstance(sweeper, StudySweeper):
+                raise UserError("several experiments in one sweep want hydra/sweeper=study")
+            out.append((sweeper, given))
+        return out
+
+    def checked(self, arguments: Sequence[str]) -> tuple[Batches, Designed | None, list[str]]:
+        """The jobs of a sweep, all of them checked, the design that they are of, and what is to be told of them."""
+        assert self.hydra_context is not None
         loader: Any = self.hydra_context.config_loader
         batches, design = jobs_of(loader, self.composer, self.params, arguments, self.max_batch_size)
-        told: dict[str, None] = {}
-        for batch in batches:
-            for job in batch:
-                told |= dict.fromkeys(unheeded(self.composer.run(job), job))
-        for line in told:
-            say(f"note: {line}", error=True)
-        if design is not None:
-            say(design.told, error=True)
-            design.remember()
+        jobs = [job for batch in batches for job in batch]
+        runs = [self.composer.run(job) for job in jobs]
+        return batches, design, [*same_runs(jobs, runs), *notes(zip(runs, jobs, strict=True))]
+
+    def launch(self, batches: Batches) -> list[Sequence[JobReturn]]:
+        """Hand the batches to the launcher."""
+        assert self.launcher is not None
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in batches:
@@ -79,6 +118,47 @@ def jobs_of(
         return grid(loader, params, arguments, batch_size), None
     size = batch_size or len(designed.jobs)
     return [designed.jobs[i : i + size] for i in range(0, len(designed.jobs), size)], designed
+
+
+def studies(loader: Any, master: DictConfig, arguments: Sequence[str]) -> list[tuple[DictConfig, list[str]]]:
+    """A sweep's config and arguments; `experiment=A,B` is two sweeps, each with the values that its file sweeps over.
+
+    Raises UserError for `experiment=[A,B]`, of which Hydra would make one that is neither.
+    """
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
+    asked = [override for override in parsed if override.key_or_group == "experiment"]
+    check_experiments(asked)
+    if not asked or not asked[-1].is_sweep_override():
+        return [(master, list(arguments))]
+    name, hydra = master.hydra.job.config_name, list(master.hydra.overrides.hydra)
+    rest = [text for text, override in zip(arguments, parsed, strict=True) if override not in asked]
+    given = [[f"experiment={one}", *rest] for one in dict.fromkeys(asked[-1].sweep_string_iterator())]
+    return [(loader.load_configuration(name, [*hydra, *mine], RunMode.MULTIRUN), mine) for mine in given]
+
+
+def same_runs(jobs: Sequence[Sequence[str]], runs: Sequence[Run]) -> list[str]:
+    """A line where several jobs are one run, as two ways to name a rung are.
+
+    Raises UserError for a key that is swept over but makes no other run: `device=cpu,cuda` would train on one of them.
+    """
+    paths = [str(run.dir.path) for run in runs]
+    if len(set(paths)) == len(paths):
+        return []
+    texts = [dict(text.split("=", 1) for text in job if "=" in text) for job in jobs]
+    for key in dict.fromkeys(key for job in texts for key in job):
+        if key.lstrip("+") not in (*_NETWORKS, "reference"):
+            alike: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+            for job, path in zip(texts, paths, strict=True):
+                others = tuple((name, text) for name, text in job.items() if name != key)
+                alike.setdefault(others, {})[job.get(key, "")] = path
+            swept = [by for by in alike.values() if len(by) > 1]
+            if swept and all(len(set(by.values())) == 1 for by in swept):
+                raise UserError(
+                    f"{key}={','.join(swept[0])}: all of these are one run, such as {runs[0].label}, as {key} changes"
+                    " no result here: give one value, or launch each with a study of its own (study=...)"
+                )
+    twice = next(run.label for i, run in enumerate(runs) if paths[i] in paths[:i])
+    return [f"{len(paths)} jobs are {len(set(paths))} runs, each trained once: more than one job is {twice}"]
 
 
 def grid(loader: Any, params: Mapping[str, Any], arguments: Sequence[str], batch_size: int | None = None) -> Batches:
@@ -149,9 +229,14 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
         assert hydra is not None
         master = hydra.compose_config("train", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False)
         loader: Any = hydra.config_loader
-        composer = Composer(loader, master)
         arguments = OmegaConf.to_container(master.hydra.overrides.task)
         assert isinstance(arguments, list)
-        params = master.hydra.sweeper.params or {}
-        jobs = [job for batch in jobs_of(loader, composer, params, arguments)[0] for job in batch]
-        return list({run.dir.path: run for run in map(composer.run, jobs)}.values())
+        runs: dict[Path, Run] = {}
+        for config, given in studies(loader, master, arguments):
+            composer = Composer(loader, config)
+            params = config.hydra.sweeper.params or {}
+            jobs = [job for batch in jobs_of(loader, composer, params, given)[0] for job in batch]
+            mine = [composer.run(job) for job in jobs]
+            same_runs(jobs, mine)
+            runs |= {run.dir.path: run for run in mine}
+        return list(runs.values())

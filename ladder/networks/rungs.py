@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ _KEYS = (
     *("name", "title", "network", "source", "paper_data", "image_size", "kind"),
     *("base", "steps", "side", "references"),
 )
+
+# What the command line reads as something else than a name: a place on the ladder, the top, nothing.
+_NOT_A_NAME = re.compile(r"\s*|null|true|false|[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)", re.I)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Rung:
     recipe: Mapping[str, Any]
     paper: PaperRow
     parent: str | None  # the rung that the step was applied to
+    change: Mapping[str, Any] = field(default_factory=dict)  # the spec's fields as the ladder file writes them
 
     @property
     def is_side(self) -> bool:
@@ -122,15 +127,15 @@ class Ladder:
         return [self._rung(s, None, [*path, s], s.after) for s, path in zip(self.side, paths, strict=True)]
 
     def _rung(self, step: Step, index: int | None, path: Iterable[Step], parent: str | None) -> Rung:
-        spec, recipe = self._apply(path)
-        return Rung(step.name, step.title, step.group, index, spec, recipe, step.paper, parent)
+        spec, recipe, change = self._apply(path)
+        return Rung(step.name, step.title, step.group, index, spec, recipe, step.paper, parent, change)
 
-    def _apply(self, path: Iterable[Step]) -> tuple[Spec, dict[str, Any]]:
+    def _apply(self, path: Iterable[Step]) -> tuple[Spec, dict[str, Any], dict[str, Any]]:
         change, recipe = dict(self.base.change), dict(self.base.recipe)
         for step in path:
             change.update(step.change)
             recipe.update(step.recipe)
-        return spec_class(self.network).from_mapping(change), recipe
+        return spec_class(self.network).from_mapping(change), recipe, change
 
     def rung(self, key: str | int | None = None) -> Rung:
         """The rung of a name or a number; without one the top (of a star: the base).
@@ -163,11 +168,11 @@ class Ladder:
             if name not in [s.name for s in every]:
                 raise unknown(f"step of {self.name}", name, [s.name for s in every])
         path = [s for s in every if (s.name in names) == (steps is not None)]
-        spec, recipe = self._apply(path)
+        spec, recipe, change = self._apply(path)
         label = "+".join(s.name for s in path) or self.base.name
         if without is not None:
             label = "without_" + "+".join(dict.fromkeys(names)) if names else self.rungs[-1].name
-        return Rung(label, label.replace("_", " "), "", None, spec, recipe, PaperRow(), None)
+        return Rung(label, label.replace("_", " "), "", None, spec, recipe, PaperRow(), None, change)
 
     def reference(self, model: str) -> Rung:
         """A model of timm as what stands beside the rungs. Raises UserError on a name that timm does not know."""
@@ -234,7 +239,9 @@ def _step(values: Mapping[str, Any], extra: set[str] | None = None) -> Step:
     for key in values:
         if key not in allowed:
             raise unknown("key of a step", key, sorted(allowed))
-    name = str(values["name"])
+    name = "null" if values["name"] is None else str(values["name"])
+    if _NOT_A_NAME.fullmatch(name):
+        raise UserError(f"step {name!r}: a name must not be a number, null, true or false: rung={name} means another")
     return Step(
         name=name,
         title=str(values.get("title", name.replace("_", " "))),

@@ -62,6 +62,25 @@ def check_act(name: str, value: object) -> None:
         raise UserError(f"spec.{name}={value!r}: must be an activation that timm knows, such as relu, gelu, silu")
 
 
+def as_float(value: Any) -> Any:
+    """A number as a float, -0.0 as 0.0; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return float(value) + 0.0
+    except OverflowError:  # a whole number of 300 digits: refused by whoever reads it
+        return value
+
+
+def _canonical(name: str, kind: str, value: Any) -> Any:
+    """One way to write each value, so that equal networks have equal specs: 0 and -0.0 as 0.0, GELU as gelu."""
+    if isinstance(value, list):
+        return tuple(value)
+    if name == "act" and isinstance(value, str):
+        return value.lower()  # as timm takes it
+    return as_float(value) if kind.startswith("float") else value
+
+
 def check_timm_model(name: object) -> None:
     """Refuse a name that timm does not know; a rung of ours is no reference."""
     import timm
@@ -104,7 +123,8 @@ class Spec:
         ]
         if missing:
             raise UserError(f"spec lacks {', '.join(missing)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+        return cls(**{name: _canonical(name, kinds[name], value) for name, value in values.items()})
 
     def replace(self, **changes: Any) -> Self:
         """The same spec with some choices changed. Raises UserError on an unknown field or a bad value."""

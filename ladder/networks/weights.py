@@ -13,17 +13,25 @@ from torch import Tensor, nn
 from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
 from ladder.networks.spec import Spec, spec_class
-from ladder.paths import write_atomic
+from ladder.paths import strict_json, write_atomic
 
 FILE = "model.safetensors"
 
 
 def save_model(path: Path, model: nn.Module, spec: Spec, about: dict[str, Any]) -> None:
     """Write the weights of `model` and what rebuilds it (`about` must hold num_classes and in_chans)."""
-    metadata = {"network": spec.network, "spec": json.dumps(spec.to_dict()), "about": json.dumps(about)}
+    metadata = {"network": spec.network, "spec": strict_json(spec.to_dict()), "about": strict_json(about)}
     # .contiguous(): channels-last weights are saved in the plain order
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_atomic(path, save(tensors, metadata))
+    write_atomic(path, _in_order(save(tensors, metadata)))
+
+
+def _in_order(file: bytes) -> bytes:
+    """A safetensors file with its header's keys sorted: equal runs write equal files (metadata come in any order)."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(file)[end:]))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

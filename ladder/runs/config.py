@@ -43,6 +43,10 @@ class DataConfig:
         """Raise UserError naming the first value that can't be, and what is allowed; opens no file."""
         if self.loader not in ("memory", "timm"):
             raise unknown("data.loader", self.loader, ["memory", "timm"])
+        if self.timm_name is not None and self.source != "timm":
+            raise UserError(f"data.timm_name={self.timm_name}: data={self.name} does not read it; use data=timm")
+        if self.train_split == "auto":
+            raise UserError("data.train_split=auto: only data.eval_split may be auto; name the folder or split")
         if self.in_chans not in (1, 3):
             raise UserError(f"data.in_chans={self.in_chans}; allowed: 1 (grayscale), 3 (colour)")
         if not 1 <= self.image_size <= 4096:

@@ -13,7 +13,7 @@ def prepare(cfg: Any) -> Any:
     with without_wandb():
         from ladder.runs.resolve import resolve
 
-        return resolve(cfg)
+        return resolve(cfg).settled()
 
 
 def execute(run: Any) -> Outcome:

@@ -9,7 +9,7 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,15 @@ def _plugin_keys(kind: str) -> tuple[str, list[str]]:
         stored = ConfigStore.instance().repo.get("hydra", {}).get(kind, {}).get(f"{name}.yaml")
         values = getattr(stored, "node", None) or {}
     return name, [str(key) for key in values if not str(key).startswith("_")]
+
+
+def check_experiments(overrides: Iterable[Any]) -> None:
+    """Raise UserError for several experiments in one config: Hydra would make one of them that is neither."""
+    for override in overrides:
+        value = override.value()
+        if override.key_or_group == "experiment" and isinstance(value, list) and len(value) > 1:
+            names = ",".join(map(str, value))
+            raise UserError(f"experiment=[{names}] would blend them into one; -m experiment={names} runs each in turn")
 
 
 def keys_of(schema: type, dotted: str) -> list[str]:

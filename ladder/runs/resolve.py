@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ladder.runs.config import (
-    DATA_WITHOUT_EFFECT,
-    ENGINE_WITH_EFFECT,
-    DataConfig,
-    EngineConfig,
-    TrainConfig,
-    WandbConfig,
+from ladder.data.content import Content, content_of
+from ladder.runs.config import DataConfig, EngineConfig, SpecOverrides, TrainConfig, WandbConfig
+from ladder.runs.identity import (
+    data_identity,
+    engine_identity,
+    former_spec,
+    recipe_identity,
+    was_of,
+    weights_digests,
 )
 from ladder.errors import UserError, unknown
 from ladder.training.recipe import Recipe
 from ladder.runs.folder import RunDir, former_label, label, stable_hash
 from ladder.networks.rungs import Ladder, Rung
 from ladder.networks.spec import Spec, TimmSpec, spec_class
+
+
+_SECTIONS: dict[str, Any] = {
+    **{"recipe": Recipe, "data": DataConfig, "engine": EngineConfig, "wandb": WandbConfig, "spec": SpecOverrides}
+}
+MAX_SEED = 2**32 - 1  # the draws of larger ones would be those of smaller ones
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Run:
     identity: Mapping[str, Any]  # all that changes the result
     config_hash: str  # over `identity`
     group_hash: str  # over all of that but rung and seed: equal for runs that may be compared
+    content: Content | None = None  # of an image folder: what was found in it when the run was asked for
+    former: Mapping[str, Any] | None = None  # its identity as earlier versions hashed it, where that was another
 
     @property
     def label(self) -> str:
@@ -62,17 +72,44 @@ class Run:
         self.dir.adopt(former_label(self.rung.name, self.seed, self.config_hash))
 
     def with_seed(self, seed: int) -> Run:
-        """The same run under another seed. Raises UserError for a negative one."""
+        """The same run under another seed. Raises UserError for one that can't be."""
         _check_seed(seed)
         identity = {**self.identity, "seed": seed}
+        former = None if self.former is None else {**self.former, "seed": seed}
         config = {**self.config, "seed": seed}
-        return replace(self, seed=seed, config=config, identity=identity, config_hash=stable_hash(identity))
+        name = stable_hash(identity)
+        return replace(self, seed=seed, config=config, identity=identity, former=former, config_hash=name)
+
+    @property
+    def older(self) -> Run | None:
+        """The same run under the name that an earlier version gave it; None where that was no other."""
+        if self.former is None or (name := stable_hash(self.former)) == self.config_hash:
+            return None
+        return replace(self, config_hash=name)
+
+    @property
+    def is_older(self) -> bool:
+        """True where the run goes by the name that an earlier version gave it."""
+        return self.former is not None and self.config_hash != stable_hash(self.identity)
+
+    def settled(self) -> Run:
+        """The run in the folder that it has: one that an earlier version named keeps its name, and goes on or is done.
+
+        Where an older folder of the name that this run had is of other images, the run gets a folder of its own.
+        """
+        older = self.older
+        if older is None or self.is_older or self.dir.path.exists() or not older.dir.path.exists():
+            return self
+        return older if was_of(older.dir, self.data, self.content) else self
 
 
-def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
+Contents = Callable[[DataConfig], Content | None]
+
+
+def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = content_of) -> Run:
     """Validate a composed config. Raises UserError naming the first thing that is wrong.
 
-    `ladder` is `cfg.ladder`, where the caller has made one of it before.
+    `ladder` is `cfg.ladder`, where the caller has made one of it before; `contents` may remember what it listed.
     """
     _check_root(cfg)
     ladder = ladder or Ladder.from_mapping(_plain(cfg.ladder))
@@ -83,19 +120,22 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
         if name not in fields:
             raise unknown(f"spec field of {ladder.name}", name, fields)
 
-    common: Recipe = OmegaConf.to_object(cfg.recipe)  # type: ignore[assignment]
+    given: Recipe = OmegaConf.to_object(cfg.recipe)  # type: ignore[assignment]
+    common = given.canonical()
     recipe = _changed(common, rung)
     recipe.check()
     data: DataConfig = OmegaConf.to_object(cfg.data)  # type: ignore[assignment]
-    if data.source == "imagefolder" and data.name == "imagefolder" and data.root:
-        # a folder's name is the data set's, wherever it lies; data.name tells two folders of one name apart
-        data.name = Path(data.root).resolve().name
     data.check()
+    if data.source == "imagefolder" and data.name == "imagefolder" and data.root:
+        data.name = Path(data.root).resolve().name  # what tables call it; `content` tells two of one name apart
+    content = contents(data)
     engine: EngineConfig = OmegaConf.to_object(cfg.engine)  # type: ignore[assignment]
     wandb: WandbConfig = OmegaConf.to_object(cfg.wandb)  # type: ignore[assignment]
     _check_engine(engine, recipe, wandb)
 
-    spec = rung.spec.replace(**_spec_changes(rung, recipe, data, overrides))
+    own = rung.spec.replace(**_spec_of_run(rung, recipe, data))
+    taken = {k: v for k, v in overrides.items() if k in own.field_names()}  # a reference has few of the ladder's fields
+    spec = own.replace(**taken)
     reduction = getattr(spec, "reduction", 1)
     if data.image_size < reduction:
         raise UserError(f"data.image_size={data.image_size}: {rung.name} of {ladder.name} needs at least {reduction}")
@@ -104,16 +144,23 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
 
         check_reference(spec, data.image_size, data.num_classes or 10, data.in_chans)
 
-    plain_recipe = {k: v for k, v in asdict(common).items() if k != "source"}
+    weights, former_weights = weights_digests(cfg.weights) if cfg.weights is not None else (None, None)
     same = {
-        "recipe": plain_recipe,
-        "data": {k: v for k, v in asdict(data).items() if k not in DATA_WITHOUT_EFFECT},
-        **{k: getattr(engine, k) for k in ENGINE_WITH_EFFECT},
+        "recipe": recipe_identity(common),
+        "data": data_identity(data, content),
+        **engine_identity(engine),
+        **({"weights": weights} if weights else {}),
     }
-    if cfg.weights is not None:
-        same["weights"] = _digest(cfg.weights)
-    what = {**same, "ladder": ladder.name, "rung": rung.name, "spec": spec.recorded(), "seed": cfg.seed}
-    what["recipe"] = {k: v for k, v in asdict(recipe).items() if k != "source"}
+    which = {"ladder": ladder.name, "rung": rung.name, "seed": cfg.seed}
+    what = {**same, **which, "spec": spec.recorded(), "recipe": recipe_identity(recipe)}
+    former = {
+        **what,
+        "data": data_identity(data, None),
+        "spec": former_spec(spec.recorded(), rung, taken),
+        "recipe": recipe_identity(replace(given, **rung.recipe)),
+        **({"weights": former_weights} if weights else {}),
+    }
+    changed = {k: v for k, v in spec.to_dict().items() if k in taken and v != own.to_dict()[k]}
     config = {
         "ladder": ladder.name,
         "rung": rung.name,
@@ -123,7 +170,7 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
         "spec": spec.recorded(),
         "weights": cfg.weights,
         "recipe": asdict(recipe),
-        "data": asdict(data),
+        "data": asdict(data) | ({"content": content.digest} if content else {}),
         "engine": asdict(engine),
         "wandb": asdict(wandb),
         "seed": cfg.seed,
@@ -147,43 +194,20 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None) -> Run:
         config=config,
         identity=what,
         config_hash=stable_hash(what),
-        group_hash=stable_hash({**same, "overrides": overrides}),
+        group_hash=stable_hash({**same, "overrides": changed}),
+        content=content,
+        former=former if stable_hash(former) != stable_hash(what) else None,  # 0 == 0.0, but they are written apart
     )
-
-
-def unheeded(run: Run, overrides: Iterable[str]) -> list[str]:
-    """A line for each recipe key among the overrides that the run's rung sets itself: there its own value stays."""
-    given = {text.partition("=")[0].lstrip("+") for text in overrides}
-    return [
-        f"recipe.{key}: rung {run.rung.name} of {run.ladder.name} sets it to {'null' if value is None else value}"
-        " itself, and that is what it gets"
-        for key, value in run.rung.recipe.items()
-        if f"recipe.{key}" in given
-    ]
 
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _digest(weights: str) -> str:
-    """Of the file's content: other start weights are another run, wherever they lie."""
-    file = Path(weights) / "model.safetensors" if Path(weights).is_dir() else Path(weights)
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"weights={weights}: {error.strerror}; give a run folder or a model.safetensors") from None
-
-
-def _spec_changes(rung: Rung, recipe: Recipe, data: DataConfig, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What the recipe, the data and the command line make of a rung's spec."""
-    fields = rung.spec.field_names()
-    changes: dict[str, Any] = {"drop_path": recipe.drop_path} if "drop_path" in fields else {}
-    if rung.is_reference:  # `spec.kernel_size=5` beside it is a choice of the ladder's networks
-        changes["image_size"] = data.image_size
-        overrides = {name: value for name, value in overrides.items() if name in fields}
-    return {**changes, **overrides}
+def _spec_of_run(rung: Rung, recipe: Recipe, data: DataConfig) -> dict[str, Any]:
+    """What the recipe and the data make of a rung's spec."""
+    changes: dict[str, Any] = {"drop_path": recipe.drop_path} if "drop_path" in rung.spec.field_names() else {}
+    return {**changes, "image_size": data.image_size} if rung.is_reference else changes
 
 
 def _pick(ladder: Ladder, cfg: DictConfig) -> Rung:
@@ -206,7 +230,7 @@ def _changed(recipe: Recipe, rung: Rung) -> Recipe:
     for name in rung.recipe:
         if name not in Recipe.__dataclass_fields__:
             raise unknown(f"recipe field in step {rung.name}", name, Recipe.__dataclass_fields__)
-    return replace(recipe, **rung.recipe)
+    return replace(recipe, **rung.recipe).canonical()
 
 
 def _check_root(cfg: DictConfig) -> None:
@@ -216,14 +240,30 @@ def _check_root(cfg: DictConfig) -> None:
     for key in ("name", "source"):
         if OmegaConf.is_missing(cfg.data, key):
             raise UserError(f"data.{key} is not set: give data=NAME, a file of conf/data/")
+    _check_keys(cfg)
     _check_seed(cfg.seed)
     if not re.fullmatch(r"[\w.+-]+", cfg.study) or cfg.study in (".", ".."):
         raise UserError(f"study={cfg.study!r}: must be one folder name of letters, digits, . _ + -")
 
 
+def _check_keys(cfg: DictConfig) -> None:
+    """Refuse keys that nothing reads: `+recipe.weight_decy=0.2` adds one. At the root, one that others refer to may."""
+    for key in map(str, cfg):
+        if key not in TrainConfig.__dataclass_fields__ and not re.search(rf"\$\{{{re.escape(key)}\b", _text(cfg)):
+            raise unknown("config key", key, TrainConfig.__dataclass_fields__)
+    for section, kind in _SECTIONS.items():
+        for key in cfg[section]:
+            if key not in kind.__dataclass_fields__:
+                raise unknown(f"config key of {section}", key, kind.__dataclass_fields__)
+
+
+def _text(cfg: DictConfig) -> str:
+    return str(OmegaConf.to_container(cfg))  # unresolved
+
+
 def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise UserError(f"seed={seed}: must be 0 or more")
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed={seed}: must be a whole number from 0 to {MAX_SEED}")
 
 
 def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> None:
@@ -235,6 +275,9 @@ def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> N
         )
     if engine.eval_every < 1:
         raise UserError(f"engine.eval_every={engine.eval_every}: must be 1 or more epochs")
+    for key in ("log_every", "save_every"):
+        if not 0 <= (seconds := getattr(engine, key)) < math.inf:
+            raise UserError(f"engine.{key}={seconds}: must be seconds, a number from 0")
     if engine.threads is not None and engine.threads < 1:
         raise UserError(f"engine.threads={engine.threads}: must be 1 or more, or null")
     if wandb.mode not in ("online", "offline", "disabled"):

@@ -199,6 +199,7 @@ def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None], sta
         "parent": rung.parent,
         "seed": run.seed,
         "data": info.name,
+        "data_content": info.content,
         "eval_split": info.eval_split,
         "train_size": info.train_size,
         "eval_size": info.eval_size,

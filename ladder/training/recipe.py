@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from ladder.errors import UserError
+from ladder.networks.spec import as_float
 
 
 @dataclass
@@ -64,13 +66,39 @@ class Recipe:
     interpolation: str = "bicubic"  # bicubic | bilinear
     eval_crop_pct: float = 0.875  # the centre crop's side / resized side (ignored where images have the final size)
 
+    def canonical(self) -> Recipe:
+        """The same recipe with one way to write each value (a step of a ladder file may say 0 for 0.0)."""
+        typed = {f.name: _as_typed(str(f.type), getattr(self, f.name)) for f in fields(self)}
+        name: Any = self.optimizer  # of a ladder file's step, which Hydra doesn't type
+        return replace(self, **typed | {"optimizer": name.lower() if isinstance(name, str) else name})
+
+    def unread(self) -> dict[str, str]:
+        """The fields that other choices leave without effect, each with the reason."""
+        out: dict[str, str] = {}
+        for reads, why, *names in (
+            (self.optimizer not in _WITHOUT_MOMENTUM, f"recipe.optimizer={self.optimizer} has none", "momentum"),
+            (self.optimizer not in _WITHOUT_BETAS, f"recipe.optimizer={self.optimizer} has none", "betas"),
+            (self.optimizer not in _WITHOUT_EPS, f"recipe.optimizer={self.optimizer} has none", "eps"),
+            (self.schedule == "step", f"recipe.schedule={self.schedule}", "decay_epochs", "decay_rate"),
+            (self.schedule == "cosine", f"recipe.schedule={self.schedule}", "min_lr"),
+            (self.warmup_epochs > 0, "recipe.warmup_epochs=0", "warmup_lr"),
+            (self.mixup > 0 or self.cutmix > 0, "recipe.mixup=0 and recipe.cutmix=0", "mixup_prob"),
+            (self.mixup > 0 and self.cutmix > 0, "it chooses between mixup and cutmix", "mixup_switch_prob"),
+            (self.crop == "random_resized", f"recipe.crop={self.crop}", "crop_scale", "crop_ratio"),
+            (self.crop == "pad", f"recipe.crop={self.crop}", "crop_padding"),
+            (self.randaugment is None, "recipe.randaugment is on", "color_jitter"),
+            (self.reprob > 0, "recipe.reprob=0", "remode"),
+        ):
+            out |= {} if reads else dict.fromkeys(names, why)
+        return out
+
     def check(self) -> None:
         """Raise UserError naming the first value that can't be, and what is allowed."""
         for name, (allowed, holds) in _RULES.items():
             value = getattr(self, name)
             try:
                 good = holds(value)
-            except (TypeError, ValueError):  # of the wrong type altogether: a ladder file's step isn't typed by Hydra
+            except (TypeError, ValueError, OverflowError):  # of a ladder file's step, which Hydra doesn't type
                 good = False
             if not good:
                 raise UserError(f"recipe.{name}={value}; allowed: {allowed}")
@@ -79,6 +107,12 @@ class Recipe:
                 f"recipe.warmup_epochs={self.warmup_epochs}; allowed: 0 with recipe.schedule=piecewise, "
                 "which rises from 0 by itself"
             )
+
+
+def _as_typed(kind: str, value: Any) -> Any:
+    if kind.startswith("list[float]") and isinstance(value, list):
+        return [as_float(v) for v in value]
+    return as_float(value) if kind.startswith("float") else value
 
 
 Rule = tuple[str, Callable[..., bool]]  # what is allowed, in words; whether a value is
@@ -105,6 +139,10 @@ def _pair(what: str, holds: Callable[[float, float], bool]) -> Rule:
 
 
 COMMON_OPTIMIZERS = ("adam", "adamw", "lamb", "lion", "momentum", "sgd")
+
+_WITHOUT_MOMENTUM = ("adam", "adamw", "lamb", "lion")  # of those above
+_WITHOUT_BETAS = ("momentum", "sgd")
+_WITHOUT_EPS = ("lion", "momentum", "sgd")
 
 
 def _known_optimizer(name: object) -> bool:
@@ -138,7 +176,7 @@ _RULES: dict[str, Rule] = {
     "decay_1d": _FLAG,
     "betas": _pair("two numbers from 0 up to, not including, 1", lambda a, b: 0 <= a < 1 and 0 <= b < 1),
     "momentum": _BELOW_ONE,
-    "eps": _NOT_NEGATIVE,
+    "eps": ("0 to 1 (a large one would undo every step)", lambda v: _number(v) and 0 <= v <= 1),
     "clip_grad": _or_null(_POSITIVE),
     "layer_decay": _or_null(_FACTOR),
     "schedule": _one_of("cosine", "step", "piecewise", "constant"),

@@ -110,6 +110,17 @@ def test_a_grid_costs_one_composition_for_each_choice_of_groups(loader: Any) -> 
     assert composer.full_compositions == 2
 
 
+@pytest.mark.parametrize("text", ["F/fold${seed}", "F/fold$\\{seed\\}", "'F/fold${seed}'", "F/${study}"])
+def test_a_value_that_refers_to_the_seed_is_that_of_each_seed(loader: Any, text: str) -> None:
+    """Hydra hands a reference of a sweep over with backslashes."""
+    composer = Composer(loader, master())
+    for key, read in (("data.root", lambda run: run.data.root), ("runs_dir", lambda run: run.runs_dir)):
+        jobs = [("rung=0", f"seed={seed}", "study=s${seed}", f"{key}={text}") for seed in (0, 1, 0)]
+        found = [read(composer.run(job)) for job in jobs]
+        assert found == [read(resolve(composer.config(job))) for job in jobs]
+        assert found[0] == found[2] != found[1]
+
+
 def test_a_job_has_nothing_of_the_one_before(loader: Any) -> None:
     composer, fresh = Composer(loader, master()), Composer(loader, master())
     jobs = [

@@ -71,6 +71,12 @@ def pretend_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be a whole number from 1"),
         (["hydra.launcher.heartbeat_limit=-1"], "hydra.launcher.heartbeat_limit=-1"),
         (["hydra.launcher.gpus_per_job=2"], "torchrun"),
+        (["device=cpu,cuda", "rung=0,1"], "device=cpu,cuda: all of these are one run, such as resnet-s0-"),
+        (["engine.threads=1,2"], "engine.threads=1,2: all of these are one run"),
+        (["spec.drop_path=0,0.0"], "spec.drop_path=0,0.0: all of these are one run"),
+        (["+recipe.weight_decy=0.1,0.2"], "did you mean weight_decay"),
+        (["experiment=[demo,convmixer_kernel]"], "-m experiment=demo,convmixer_kernel runs each in turn"),
+        (["experiment=demo,dmeo"], "unknown experiment 'dmeo'; did you mean demo"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(sweep: Sweep, overrides: list[str], words: str) -> None:
@@ -112,20 +118,58 @@ def test_a_folder_of_another_format_is_told_before_anything_starts(
         sweep.run("rung=0,1")
 
 
-def test_two_names_of_one_rung_are_one_run(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_names_of_one_rung_are_one_run(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = pretend_to_run(monkeypatch)
+    done = sweep.run("rung=12,separate_downsampling,11")
+    assert done.code == 0 and len(ran) == 2
+    assert study.planned(sweep.study) == ran
+    assert f"3 jobs are 2 runs, each trained once: more than one job is {ran[0]}" in capsys.readouterr().err
+
+
+def test_seeds_have_the_folders_that_refer_to_them(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = {}
+
+    def run(self: pool.Pool, jobs: Any, begun: Any) -> Any:
+        roots.update({job.run.seed: job.run.data.root for job in jobs})
+        return {job.run.dir.path: pool.Outcome("done", job.run.label) for job in jobs}
+
+    pretend_to_run(monkeypatch)
+    monkeypatch.setattr(pool.Pool, "run", run)
+    sweep.run("rung=0", "seed=0,1", "data.root=F/fold${seed}")
+    assert roots == {0: "F/fold0", 1: "F/fold1"}
+
+
+def test_two_experiments_are_two_sweeps(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = pretend_to_run(monkeypatch)
+    monkeypatch.setattr("sweeps.TINY", ("wandb.mode=disabled", "hydra.launcher.preload=[]"))
+    done = sweep.run("experiment=demo,convmixer_kernel")
+    assert done.code == 0 and len(ran) == 57
+    counts = [len(study.planned(sweep.root / "runs" / name)) for name in ("demo", "convmixer_kernel")]
+    assert counts == [39, 18] and "demo: 39 done" in done.out and "convmixer_kernel: 18 done" in done.out
+
+
+def test_who_stops_one_experiment_stops_those_behind_it(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = pretend_to_run(monkeypatch, "stopped")
+    monkeypatch.setattr("sweeps.TINY", ("wandb.mode=disabled", "hydra.launcher.preload=[]"))
+    done = sweep.run("experiment=demo,convmixer_kernel")
+    assert done.code == 75 and len(ran) == 39 and "stopped: 1 of 2 experiments not started" in done.out
+
+
+def pretend_to_run(monkeypatch: pytest.MonkeyPatch, state: str = "done") -> list[str]:
+    """Let every run end in `state` without a process; the runs, as they come."""
     ran: list[str] = []
 
     def run(self: pool.Pool, jobs: Any, begun: Any) -> Any:
         begun()
         ran.extend(job.run.label for job in jobs)
-        return {job.run.dir.path: pool.Outcome("done", job.run.label) for job in jobs}
+        return {job.run.dir.path: pool.Outcome(state, job.run.label) for job in jobs}
 
     monkeypatch.setattr(pool, "start_server", lambda *_: None)
     monkeypatch.setattr(pool, "survey", lambda *_: 0)
     monkeypatch.setattr(pool.Pool, "run", run)
-    done = sweep.run("rung=12,separate_downsampling,11")
-    assert done.code == 0 and len(ran) == 2
-    assert study.planned(sweep.study) == ran
+    return ran
 
 
 def shares(monkeypatch: pytest.MonkeyPatch, runs: int, cores: int, gpus: list[str], **launcher: Any) -> Any:

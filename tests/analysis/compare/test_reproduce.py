@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from safetensors.torch import save
 
 import analysis
 from analysis.compare.reproduce import code_of, commands, hydra_value, versions_of
@@ -79,7 +81,7 @@ def test_published_runs_keep_their_names(composed: Any, study: str) -> None:
 
 
 def test_weights_to_start_from_are_named(make_study: Make, composed: Any, tmp_path: Path) -> None:
-    (tmp_path / "start.safetensors").write_bytes(b"numbers")
+    (tmp_path / "start.safetensors").write_bytes(save({"numbers": torch.ones(2)}))
     study = make_study()
     written(study, composed(["rung=gelu", f"weights={tmp_path / 'start.safetensors'}"]))
     (command,) = commands(analysis.load(study.root))
