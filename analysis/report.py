@@ -84,25 +84,29 @@ class Contents:
     charts: list[tuple[Table, Chart]]
     skipped: list[str]
     options: tuple[str, ...] = ()  # of the command line that makes it
+    waiting: tuple[str, ...] = ()  # runs that were asked for and have no folder yet
 
 
 def gather(
     study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None, interval: str = "all"
 ) -> Contents:
     """Read one or several studies. Raises UserError as `build`."""
+    from analysis.compare.reproduce import to_come
     from analysis.compare.selection import only
     from analysis.compare.summary import summarise
     from analysis.read.load import load, load_curves
     from analysis.show.collection import study_charts
 
     skipped: list[str] = []
-    runs = only(load(study, on_skip=skipped.append), where or {})
-    tables = summarise(runs, compare=compare, interval=interval)
+    every = load(study, on_skip=skipped.append)
+    runs = only(every, where or {})
+    tables = summarise(every, compare=compare, where=where, interval=interval)
     charts = study_charts(tables, load_curves(runs, on_skip=skipped.append))
     options = [f"--compare {key}" for key in compare] + [f"--where {k}={v}" for k, v in (where or {}).items()]
     options += [] if interval == "all" else [f"--interval {interval}"]
     drawn = [(of, replace(c, draw=cache(c.draw))) for of, c in charts]
-    return Contents(runs, tables, drawn, skipped, tuple(options))
+    waiting = [] if where else to_come(every)  # what a run without a folder would be is not known
+    return Contents(runs, tables, drawn, skipped, tuple(options), tuple(waiting))
 
 
 def compose(contents: Contents, title: str | None = None) -> str:
@@ -112,13 +116,13 @@ def compose(contents: Contents, title: str | None = None) -> str:
 
     runs, tables = contents.runs, contents.tables
     name = title or "Study " + ", ".join(dict.fromkeys(runs["study"]))
-    sections = [("top", "", _lead(runs, tables))]
+    sections = [("top", "", _lead(contents))]
     for number, table in enumerate(tables):
         mine = [chart for of, chart in contents.charts if of is table]
         mark = f"-{number}" if len(tables) > 1 else ""
         sections += _table_sections(table, mine, mark, len(tables) > 1)
     launched = launches(runs)
-    sections.append(("runs", "Runs and failures", _failures(runs, tables, contents.skipped, launched)))
+    sections.append(("runs", "Runs and failures", _failures(contents)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
     sections.append(("reproduce", "How to reproduce", _reproduce(contents, list(launched))))
     return page.page(name, sections)
@@ -146,10 +150,13 @@ def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: b
     return [(f"{name}{mark}", words, body) for name, words, body in parts if body.strip()]
 
 
-def _lead(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
-    counts = runs["state"].value_counts()
+def _lead(contents: Contents) -> str:
+    runs, tables = contents.runs, contents.tables
+    counts = {str(state): int(n) for state, n in runs["state"].value_counts().items()}
+    if contents.waiting:
+        counts["pending"] = counts.get("pending", 0) + len(contents.waiting)
     rest = ", ".join(f"{n} {state}" for state, n in counts.items() if state != "done")
-    done = f"{counts.get('done', 0)} of {len(runs)} runs done" + (f" ({rest})" if rest else "")
+    done = f"{counts.get('done', 0)} of {sum(counts.values())} runs done" + (f" ({rest})" if rest else "")
     ladders = ", ".join(dict.fromkeys(f"{t.title} on {t.data}" for t in tables))
     return f'<p class="lead">{html.escape(ladders)}: {html.escape(done)}.</p>'
 
@@ -189,11 +196,10 @@ def _seeds(row: Row) -> str:
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
-def _failures(
-    runs: pd.DataFrame, tables: Sequence[Table], skipped: Sequence[str], launched: Mapping[str, Sequence[str]]
-) -> str:
+def _failures(contents: Contents) -> str:
     from analysis.show import page
 
+    runs, tables, skipped, waiting = contents.runs, contents.tables, contents.skipped, contents.waiting
     parts = []
     for state, words in (
         ("failed", "Failed"),
@@ -215,10 +221,8 @@ def _failures(
     missing = [
         note for table in tables for note in table.notes if note.startswith("not run:") or "not launched" in note
     ]
-    there = set(runs["run"])
-    waiting = [name for names in launched.values() for name in names if name not in there]
     if waiting:
-        missing.append(f"{len(waiting)} launched and not started yet: {', '.join(dict.fromkeys(waiting))}")
+        missing.append(f"{len(waiting)} launched and not started yet: {', '.join(waiting)}")
     if missing:
         parts.append(f"<h3>Missing</h3>{page.listing(dict.fromkeys(missing))}")
     if skipped:

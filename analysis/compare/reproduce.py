@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.compare.overrides import load_ladder_or_none, overrides
 from analysis.read.configs import read_config
 from ladder.launch.study import launches as noted
+from ladder.launch.study import planned
 from ladder.runs.records import Unreadable
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
         with suppress(Unreadable):  # analysis.status tells; runs started one by one leave no note
             found |= noted(folder)
     return found
+
+
+def to_come(runs: pd.DataFrame) -> list[str]:
+    """The runs that the studies of a whole frame of `analysis.load` were asked for and have no folder of yet."""
+    there = {(str(Path(str(run.path)).parent), run.run) for run in runs.itertuples()}
+    found: dict[str, None] = {}
+    for folder in dict.fromkeys(Path(path).parent for path in runs["path"]):
+        with suppress(Unreadable):
+            found |= {name: None for name in planned(folder) if (str(folder), name) not in there}
+    return list(found)
 
 
 def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.layout import Entry, Row, layout
+from analysis.compare.reproduce import to_come
 from analysis.compare.selection import Group, groups
 from analysis.compare.stats import LEVEL, Change, Summary
 from ladder.errors import UserError, unknown
@@ -118,7 +119,9 @@ def summarise(
     """
     check_interval(interval)
     found = groups(runs, tuple(compare), dict(where or {}))
-    return [_table(group, interval, complete) for group in found]
+    # Of which table a run is that has no folder yet is known where there is but one.
+    waiting = len(to_come(runs)) if len(found) == 1 and not where else 0
+    return [_table(group, interval, complete, waiting) for group in found]
 
 
 def check_interval(kind: str) -> None:
@@ -147,7 +150,7 @@ def paper_table(ladder: Ladder, interval: str = "all") -> Table:
     return _with_changes(table)
 
 
-def _table(group: Group, interval: str, complete: bool) -> Table:
+def _table(group: Group, interval: str, complete: bool, waiting: int) -> Table:
     runs, ladder = group.runs, group.ladder
     entries = layout(ladder, runs)
     by_rung = {str(rung): part for rung, part in runs.groupby("rung", dropna=True)}
@@ -181,7 +184,7 @@ def _table(group: Group, interval: str, complete: bool) -> Table:
         complete=complete,
     )
     table = _with_changes(table)
-    return replace(table, notes=(*group.notes, *_notes(runs, table)))
+    return replace(table, notes=(*group.notes, *_notes(runs, table, waiting)))
 
 
 def _with_changes(table: Table) -> Table:
@@ -275,13 +278,17 @@ def _int(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
-def _notes(runs: pd.DataFrame, table: Table) -> list[str]:
-    """What a reader must know about the runs behind a table: counts, failures, gaps, mixed code and devices."""
+def _notes(runs: pd.DataFrame, table: Table, waiting: int) -> list[str]:
+    """What a reader must know about the runs behind a table: counts, failures, gaps, mixed code and devices.
+
+    `waiting`: runs that the study was asked for, and that have no folder yet.
+    """
     rows = table.rows
     counts = {str(k): int(v) for k, v in runs["state"].value_counts().items()}
+    counts |= {"pending": counts.get("pending", 0) + waiting} if waiting else {}
     rest = [f"{counts[s]} {s}" for s in ("failed", "unreadable", "running", "stopped", "pending") if s in counts]
     notes = _spread(table)
-    notes += [f"{counts['done']} of {len(runs)} runs done" + (f" ({', '.join(rest)})" if rest else "")]
+    notes += [f"{counts['done']} of {len(runs) + waiting} runs done" + (f" ({', '.join(rest)})" if rest else "")]
     failed = [f"{r.rung} seed {r.seed}: {_clip(r.error)}" for r in runs[runs["state"] == "failed"].itertuples()]
     if failed:
         notes.append("failed: " + _some(failed, "; "))

@@ -81,7 +81,7 @@ def test_the_page_says_what_a_reader_needs(built: tuple[str, list[str]]) -> None
     assert not page.open
     for words in (
         "Study demo",
-        "9 of 11 runs done (1 failed, 1 running)",
+        "9 of 12 runs done (1 failed, 1 running, 1 pending)",
         "90.10 ±0.10",
         "91.10 ±0.10",
         "% top-1 of patchify stem, 3 seeds",

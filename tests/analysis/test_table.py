@@ -21,6 +21,7 @@ from analysis.compare.summary import Table, paper_table, summarise
 from analysis.show.formats import FORMATS, latex, tex
 from analysis.table import main
 from ladder.errors import UserError
+from ladder.launch.study import remember
 from ladder.networks.rungs import load_ladder
 
 Make = Callable[..., Any]
@@ -127,6 +128,15 @@ def test_a_half_finished_study_says_what_is_missing(make_study: Make) -> None:
     assert "not run: increase_width, inverted_bottleneck" in text
     assert "3 not launched, by the seeds of the other rungs: patchify_stem seed 2, depthwise_conv seed 1" in text
     assert " 1/2 " in text and " 0/1 " in text
+
+
+def test_what_a_study_was_asked_for_counts_also_while_it_runs(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet", "stage_ratio"])
+    names = [path.name for path in study.root.iterdir()]
+    remember(study.root, "ladder train -m", [*names, "gelu-s0-00000000", "gelu-s1-00000000"])
+    remember(study.root, "ladder train -m again", ["gelu-s1-00000000"])
+    assert "6 of 8 runs done (2 pending)" in only(study).notes
+    assert "2 of 2 runs done" in only(study, where={"seed": "0"}).notes, "what has no folder has no seed"
 
 
 def test_a_change_is_to_the_nearest_trained_rung_before_and_names_it(make_study: Make) -> None:
