@@ -1,7 +1,5 @@
 """Owns what all our networks share: a stem, stages or blocks, a head, and timm's conventions for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast

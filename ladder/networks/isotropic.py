@@ -4,8 +4,6 @@ Module names, which are also the keys of a state dict: `stem.{conv,norm}`, `bloc
 `blocks.I.pointwise.{conv1,norm1,conv2,norm2}`, `blocks.I.add_{depthwise,pointwise,block}.gamma`, `head.{norm,fc}`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

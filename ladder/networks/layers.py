@@ -1,7 +1,5 @@
 """Owns the small parts that networks share: norms, activations, start weights, checkpointing of blocks."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator

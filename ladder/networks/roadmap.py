@@ -5,8 +5,6 @@ Module names, shortest first, are also the keys of a state dict:
 `stages.I.blocks.J.shortcut.{conv,norm}`, `head.{norm,fc}`.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any, cast
