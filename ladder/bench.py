@@ -138,11 +138,17 @@ def set_up(
     import torch
 
     from ladder.networks.cost import measure_cost
+    from ladder.networks.pointwise import can_be_channels_last
 
     torch.manual_seed(0)
     model = build()
     cost = measure_cost(model, size)
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    channels_last = config.channels_last and (
+        device.type != "cpu" or can_be_channels_last(model, size, config.in_chans)
+    )
+    if channels_last != config.channels_last:
+        name += " (channels_first)"  # see can_be_channels_last
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
     images = torch.randn(config.batch_size, config.in_chans, size, size, device=device)
     images = images.contiguous(memory_format=layout)

@@ -9,6 +9,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from ladder.networks.layers import STD, check_pool, init_weights
+from ladder.networks.pointwise import reroute
 
 
 class Net(nn.Module):
@@ -47,6 +48,7 @@ class Net(nn.Module):
         self._head_norm, self._init = spec.head_norm, spec.init
         self.feature_info: list[dict[str, Any]] = []
         self._make_head(self._build(spec), spec.norm, global_pool)
+        reroute(self)
 
     def _build(self, spec: Any) -> int:
         """Make stem, body and feature_info; returns the channels of the last feature map."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,20 +58,29 @@ class _SkipElementwise(TorchFunctionMode):
         return args[0] if func in self.SAME_SHAPE else func(*args, **(kwargs or {}))
 
 
-def _count(model: nn.Module, image_size: int | tuple[int, int], in_chans: int | None) -> dict[str, int]:
-    """MACs of each module called, inclusive of what it calls, by path ("" is the model itself)."""
+def on_meta(
+    model: nn.Module, image_size: int | tuple[int, int], in_chans: int | None, *modes: AbstractContextManager[Any]
+) -> None:
+    """Send the shape of an image through `model` in eval mode, within `modes`. Raises UserError where it takes none."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     image = torch.empty(1, in_chans or _input_channels(model), height, width, device="meta", dtype=dtype)
-    counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), _eval_flags(model), counter, _SkipElementwise():
+        with torch.no_grad(), _eval_flags(model), contextlib.ExitStack() as stack:
+            for mode in (*modes, _SkipElementwise()):
+                stack.enter_context(mode)
             functional_call(model, meta, (image,))
     except (RuntimeError, AssertionError, ValueError) as error:
         shape = "x".join(map(str, image.shape[1:]))
         raise UserError(f"this network takes no {shape} image (channels, height, width): {one_line(error)}") from None
+
+
+def _count(model: nn.Module, image_size: int | tuple[int, int], in_chans: int | None) -> dict[str, int]:
+    """MACs of each module called, inclusive of what it calls, by path ("" is the model itself)."""
+    counter = FlopCounterMode(display=False)
+    on_meta(model, image_size, in_chans, counter)
     # The counter names modules by the class of the outermost, and counts a multiply-accumulate as two.
     root = type(model).__name__
     return {

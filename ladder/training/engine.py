@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ladder.data import open_data
 from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
+from ladder.networks.pointwise import can_be_channels_last
 from ladder.networks.weights import start_from
 from ladder.runs.folder import FORMAT
 from ladder.runs.heartbeat import Heartbeat
@@ -116,9 +117,11 @@ class Engine:
                 classifier.bias.mul_(self.recipe.head_init_scale)
         if run.weights is not None:
             start_from(self.model, run.weights)
-        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        self.channels_last = self.options.channels_last
+        if self.channels_last and self.device.type == "cpu":
+            self.channels_last = can_be_channels_last(self.model, run.data.image_size, info.in_chans)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.layout = layout
         if self.options.sync_batch_norm and self.ranks.world > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         if self.options.checkpoint_activations:
@@ -224,6 +227,8 @@ class Engine:
             if resumed:
                 log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
             log.info("learning rate %g for a batch of %d", optim.applied_lr(self.recipe), self.recipe.batch_size)
+            if self.channels_last != self.options.channels_last:
+                log.warning("trained with engine.channels_last=false: a kernel for CPUs is faulty in this network")
             if resumed:
                 self.folder.write_metrics(self.history)
             if self.recipe.warmup_epochs >= self.recipe.epochs:
@@ -296,7 +301,7 @@ class Engine:
         accumulate = self.options.accumulate
         for part in range(accumulate):
             images, labels = next(batches)
-            if self.options.channels_last:
+            if self.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             targets = labels
             if self.mixup is not None:
@@ -425,7 +430,7 @@ class Engine:
             if self._stop_asked() and self.ranks.world == 1:
                 self.save()  # the epoch is trained: a resumed run begins with this evaluation
                 raise Stopped
-            if self.options.channels_last:
+            if self.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             with self._autocast():
                 logits = model(images)
