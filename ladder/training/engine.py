@@ -313,8 +313,10 @@ class Engine:
                 with self._autocast():
                     loss = self.loss(self.forward(images), targets)
                 self.scaler.scale(loss / accumulate if accumulate > 1 else loss).backward()
-            self.sums[0] += loss.detach() * len(images)
-            self.sums[1] += len(images)
+            found = loss.detach()  # an overflow of fp16 is not one; in other precisions the update tells of it
+            count = torch.isfinite(found) * len(images) if self.options.precision == "fp16" else len(images)
+            self.sums[0] += found.nan_to_num(0.0, 0.0, 0.0) * count
+            self.sums[1] += count
             self.beat.tick()
         self._update(loss.detach())
 
@@ -322,29 +324,38 @@ class Engine:
         self.scaler.unscale_(self.optimizer)
         clip = self.recipe.clip_grad
         norm: Tensor | None = None
-        if clip is not None or self.device.type == "cpu":
+        if clip is not None or not self.scaler.is_enabled():
             grads = [p.grad for p in self.parameters if p.grad is not None]
             norm = nn.utils.get_total_norm(grads)
-        if self.device.type == "cpu" and not torch.isfinite(norm + loss):  # type: ignore[operator]
-            raise self._not_finite(self.epoch * self.steps_per_epoch + self.step)
+        index = self.epoch * self.steps_per_epoch + self.step
+        bad = self._is_bad(loss, norm)
+        if self.device.type == "cuda":  # remembered there, the first of them; `_check_finite` reads it when it is time
+            self.bad_step = torch.where(bad & (self.bad_step < 0), index, self.bad_step)
+        elif bad:
+            raise self._not_finite(index)
         if clip is not None and norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
         self.scaler.step(self.optimizer)
-        if self.device.type == "cuda":
-            self._note_bad_step(loss)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model)
 
-    def _note_bad_step(self, loss: Tensor) -> None:
-        """Remember on the device the first step that was not finite; `_check_finite` reads it at the next log step."""
-        bad = ~torch.isfinite(loss)
-        if self.options.precision != "fp16":  # fp16 gradients overflow now and then: the scaler lowers its scale
-            for found in self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values():
-                bad = bad | (found > 0)
-        index = self.epoch * self.steps_per_epoch + self.step
-        self.bad_step = torch.where(bad & (self.bad_step < 0), index, self.bad_step)
+    def _is_bad(self, loss: Tensor, norm: Tensor | None) -> Tensor:
+        """Whether the loss or a gradient is not finite, and no smaller scale of the loss can help.
+
+        In fp16 gradients overflow now and then: the scaler skips the update and halves its scale. At a scale of 1,
+        which bf16 and float32 always have, it is no overflow of scaled gradients.
+        """
+        if not self.scaler.is_enabled():
+            assert norm is not None
+            return ~torch.isfinite(norm + loss)
+        found = torch.stack(
+            list(self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values())
+        )
+        scale = self.scaler._get_scale_async()
+        assert scale is not None
+        return torch.where(found.sum() > 0, scale <= 1, ~torch.isfinite(loss))
 
     def _check_finite(self) -> None:
         if self.device.type == "cuda":
@@ -353,10 +364,11 @@ class Engine:
                 raise self._not_finite(bad)
 
     def _not_finite(self, step: int) -> NotFinite:
+        scaled = ", with a loss scale of 1 as with all larger ones" if self.options.precision == "fp16" else ""
         return NotFinite(
-            f"the loss or a gradient is not finite at step {step} (epoch {step // self.steps_per_epoch + 1}): stopped"
-            f" before the update; try a lower recipe.lr (applied {optim.applied_lr(self.recipe):g}), recipe.clip_grad=1"
-            " or engine.precision=bf16"
+            f"the loss or a gradient is not finite at step {step} (epoch {step // self.steps_per_epoch + 1}){scaled}:"
+            f" stopped before the update; try a lower recipe.lr (applied {optim.applied_lr(self.recipe):g}),"
+            " recipe.clip_grad=1 or engine.precision=bf16"
         )
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -369,6 +381,8 @@ class Engine:
     def _finish_epoch(self, bar: Bar | None) -> Row:
         """Evaluate where it is due, then make the epoch part of the record: checkpoint first, metrics after."""
         sums = self.ranks.sum(self.sums.clone()).tolist()
+        if not sums[1]:
+            raise self._not_finite((self.epoch + 1) * self.steps_per_epoch - 1)
         over = self.epoch + 1 == self.recipe.epochs
         due = over or (self.epoch + 1) % self.options.eval_every == 0
         figures: dict[str, float | None] = dict.fromkeys(("loss", "top1", "top5"))

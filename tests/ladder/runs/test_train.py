@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -196,6 +197,25 @@ def test_not_finite_stops_before_the_update_and_keeps_the_checkpoint(tmp_path: P
     assert not run.dir.is_done
 
 
+def test_fp16_backs_off_from_overflows_and_trains(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=8", "engine.precision=fp16")
+    outcome = train(run)
+    assert outcome.state == "done", outcome.error
+    state = final_state(run)
+    assert state["scaler"]["scale"] < 2**16  # the first gradients overflow
+    first, last = (row["train_loss"] for row in state["history"])
+    assert last < first < 3  # of ten classes by chance: 2.3
+
+
+@pytest.mark.parametrize("clip", ["null", "1.0"])
+def test_fp16_gives_up_when_no_scale_helps(tmp_path: Path, clip: str) -> None:
+    given = ("engine.precision=fp16", "recipe.lr=1e30", "recipe.warmup_epochs=0", f"recipe.clip_grad={clip}")
+    outcome = train(run_of(tmp_path, "rung=8", *given))
+    assert outcome.state == "failed" and outcome.error is not None
+    told = re.fullmatch(r"the loss or a gradient is not finite at step (\d+) .*a loss scale of 1.*bf16", outcome.error)
+    assert told is not None and 16 <= int(told[1]) <= 20  # 16 halvings, and few steps that trained
+
+
 def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     run = run_of(tmp_path, "rung=8", "recipe.epochs=50")
     children = start(run, tmp_path)
@@ -258,6 +278,25 @@ def test_options_of_the_engine_train(tmp_path: Path) -> None:
     }.items():
         run = run_of(tmp_path / name, "rung=12", *options)
         assert train(run).state == "done", run.dir.read_status()
+
+
+class OwnCode(torch.nn.Module):
+    """A strided 1 x 1 convolution that no layer holds; see ladder.networks.pointwise."""
+
+    def __init__(self, in_chans: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(num_classes, in_chans, 1, 1) / 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert not x.is_contiguous(memory_format=torch.channels_last)
+        return torch.nn.functional.conv2d(x, self.weight, stride=2).mean((2, 3))
+
+
+def test_a_network_that_no_layout_but_one_suits_is_trained_in_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ladder.training.engine.build_net", lambda _, in_chans, num_classes: OwnCode(in_chans, num_classes))
+    run = run_of(tmp_path, "data.in_chans=3", "recipe.epochs=1", "recipe.optimizer=sgd")
+    assert train(run).state == "done"
+    assert "trained with engine.channels_last=false: " in (run.dir.path / "train.log").read_text()
 
 
 def test_checkpointed_activations_and_layout_do_not_change_the_result(done, tmp_path: Path) -> None:
