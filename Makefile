@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs docs-check notebooks test test-slow test-slurm test-ray lint format clean distclean
+.PHONY: help setup demo docs docs-check notebooks test test-avx2 test-slow test-slurm test-ray lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -80,10 +80,16 @@ notebooks: $(STAMP) ## execute every notebook from clean (about 3 minutes)
 
 # One thread for each test process: they share the cores, and results do not depend on how many there are.
 # worksteal keeps neighbouring tests, and with them a module's fixtures, on one process until another runs dry.
+# A process that crashes is replaced, so that the tests after the one that it died of still run.
 test: export OMP_NUM_THREADS = 1
-PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 8 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 8 --dist worksteal --max-worker-restart 100
 
 test: $(STAMP) ## all tests but the slow ones and those that need a cluster
+	@$(PYTEST) -m "not slow and not slurm and not ray" $(ARGS)
+
+test-avx2: export OMP_NUM_THREADS = 1
+test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
+test-avx2: $(STAMP) ## the same as on a CPU without AVX-512: torch computes convolutions by other code there
 	@$(PYTEST) -m "not slow and not slurm and not ray" $(ARGS)
 
 test-slow: export OMP_NUM_THREADS = 1
