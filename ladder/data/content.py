@@ -47,7 +47,7 @@ class Content:
 def content_of(data: DataConfig) -> Content | None:
     """The content of the data set that `data` names; None where its name says it all, or no folder is given.
 
-    Lists the folder (and asks for some 65,000 sizes a split at most): seconds for ImageNet on a network disk.
+    Lists the folder and asks for some 65,000 sizes a split at most, which a network disk answers one by one.
 
     Raises UserError for a folder that is there but can't be read, or holds no images, and for a split that isn't.
     """

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ladder.data.content import Content, content_of
-from ladder.runs.config import DataConfig, EngineConfig, SpecOverrides, TrainConfig, WandbConfig
+from ladder.runs.config import DataConfig, DesignConfig, EngineConfig, SpecOverrides, TrainConfig, WandbConfig
 from ladder.runs.identity import (
     data_identity,
     engine_identity,
@@ -29,7 +29,8 @@ from ladder.networks.spec import Spec, TimmSpec, spec_class
 
 
 _SECTIONS: dict[str, Any] = {
-    **{"recipe": Recipe, "data": DataConfig, "engine": EngineConfig, "wandb": WandbConfig, "spec": SpecOverrides}
+    **{"recipe": Recipe, "data": DataConfig, "engine": EngineConfig, "wandb": WandbConfig, "spec": SpecOverrides},
+    "design": DesignConfig,
 }
 MAX_SEED = 2**32 - 1  # the draws of larger ones would be those of smaller ones
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -122,6 +123,7 @@ def test_a_seed_that_would_share_its_draws_is_refused(seed: int) -> None:
         ("+engine.save=1", "unknown config key of engine 'save'"),
         ("++wandb.tags=[a]", "unknown config key of wandb 'tags'"),
         ("+spec.kernels=3", "unknown config key of spec 'kernels'"),
+        ("+design.runz=3", "unknown config key of design 'runz'; did you mean runs"),
         ("engine.save_every=nan", "engine.save_every=nan: must be seconds"),
         ("engine.log_every=-1", "engine.log_every=-1"),
         ("engine.log_every=inf", "engine.log_every=inf"),
@@ -226,6 +228,38 @@ def test_a_set_known_by_name_is_its_name_if_it_is_whole(tmp_path: Path, monkeypa
     by_name, stored, less = (resolve(config(*given)) for given in (["data=cifar10"], whole, part))
     assert by_name.label == stored.label != less.label
     assert [resolve(config(*given, "data.holdout=0.5")).content is None for given in (whole, part)] == [True, False]
+
+
+def test_idx_files_of_another_number_are_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def idx(root: Path, count: int, first: int = 0) -> str:
+        root.mkdir(exist_ok=True)
+        for split in ("train", "t10k"):
+            head = count.to_bytes(4, "big")
+            (root / f"{split}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + head + bytes(8) + bytes(count))
+            labels = bytes([first, *range(1, count)])
+            (root / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + head + labels))
+        return f"data.root={root}"
+
+    monkeypatch.setitem(content.SIZES, "mnist", (5, 5, 5))
+    mnist = ("data=fashion_mnist", "data.name=mnist")
+    given = [idx(tmp_path / "whole", 5), idx(tmp_path / "less", 4), idx(tmp_path / "relabelled", 4, 3)]
+    names = [resolve(config(*mnist, *more)).label for more in ([], *([one] for one in given))]
+    assert names[0] == names[1] and len(set(names)) == 3
+
+
+def test_shards_are_told_by_their_names_and_sizes(tmp_path: Path) -> None:
+    def shards(root: Path, *sizes: int) -> list[str]:
+        root.mkdir()
+        for number, size in enumerate(sizes):
+            (root / f"train-{number}.tar").write_bytes(bytes(size))
+        return ["data=timm", "data.timm_name=wds/x", f"data.root={root}"]
+
+    given = [shards(tmp_path / "a", 3, 4), shards(tmp_path / "b", 3, 4), shards(tmp_path / "c", 3, 5)]
+    given += [["data=timm", "data.timm_name=wds/x", f"data.root={url}"] for url in ("s3://a", "s3://b")]
+    names = [resolve(config(*one)).label for one in given]
+    assert names[0] == names[1] and len(set(names)) == 4
+    hub = [["data=timm", "data.timm_name=hfds/x/y", f"data.root={tmp_path / cache}"] for cache in "ab"]
+    assert len({resolve(config(*one)).label for one in hub}) == 1, "there the root is a cache"
 
 
 def test_a_large_split_is_told_by_all_names_and_some_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
