@@ -47,6 +47,7 @@ class Row:
     params: float | None = None
     macs: float | None = None
     images_per_s: float | None = None
+    doubts: tuple[str, ...] = ()  # about its runs
     states: Mapping[str, int] = field(default_factory=dict)  # number of runs by state
     paper: PaperRow | None = None
     paper_change: Change | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ from analysis.compare.layout import Entry, Row, layout
 from analysis.compare.reproduce import to_come
 from analysis.compare.selection import Group, groups
 from analysis.compare.stats import LEVEL, Change, Summary
+from analysis.read.configs import read_config
 from ladder.errors import UserError, unknown
+from ladder.runs.doubts import doubts
 from ladder.training.progress import in_words
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ladder.networks.rungs import Ladder, PaperRow, Reference
 
 INTERVALS = ("all", "each")
+_JUDGED = ("top1", "num_classes", "train_loss", "epochs")  # columns that tell a doubtful run
 _SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
 PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
 PAPER_DIGIT = 0.01  # of the published top-1: no interval is narrower
@@ -247,9 +250,20 @@ def _row(entry: Entry, runs: pd.DataFrame | None, mine: Mapping[int, float]) -> 
         params=_mean(done, "params"),
         macs=_mean(done, "macs"),
         images_per_s=_mean(done, "images_per_s"),
+        doubts=() if done is None else tuple(_doubts(done)),
         states={} if runs is None else {str(k): int(v) for k, v in runs["state"].value_counts().items()},
         paper=entry.paper,
     )
+
+
+def _doubts(done: pd.DataFrame) -> Iterator[str]:
+    """What is doubtful about the finished runs of a rung; their recipe is that of the first."""
+    recipe = (read_config(str(done["path"].iloc[0])) or {}).get("recipe") if len(done) else None
+    warmup = recipe.get("warmup_epochs") if isinstance(recipe, dict) else None
+    for run in done[["rung", "seed", *_JUDGED]].astype(object).where(done.notna(), None).to_dict("records"):
+        known = {name: run[name] for name in _JUDGED}
+        for doubt in doubts(**known, warmup_epochs=warmup if isinstance(warmup, int | float) else None):
+            yield f"{run['rung']} seed {run['seed']}: {doubt}"
 
 
 def paper_summary(paper: PaperRow) -> Summary | None:
@@ -287,7 +301,8 @@ def _notes(runs: pd.DataFrame, table: Table, waiting: int) -> list[str]:
     counts = {str(k): int(v) for k, v in runs["state"].value_counts().items()}
     counts |= {"pending": counts.get("pending", 0) + waiting} if waiting else {}
     rest = [f"{counts[s]} {s}" for s in ("failed", "unreadable", "running", "stopped", "pending") if s in counts]
-    notes = _spread(table)
+    notes = [f"! {doubt}" for doubt in _few([doubt for row in rows for doubt in row.doubts])]
+    notes += _spread(table)
     notes += [f"{counts['done']} of {len(runs) + waiting} runs done" + (f" ({', '.join(rest)})" if rest else "")]
     failed = [f"{r.rung} seed {r.seed}: {_clip(r.error)}" for r in runs[runs["state"] == "failed"].itertuples()]
     if failed:
@@ -356,6 +371,10 @@ def _differing(done: pd.DataFrame, column: str) -> str | None:
 
 def _runs(count: int) -> str:
     return f"{count} run" if count == 1 else f"{count} runs"
+
+
+def _few(items: Sequence[str], most: int = 4) -> list[str]:
+    return [*items[:most], *([f"and {len(items) - most} more like these"] if len(items) > most else [])]
 
 
 def _some(items: Sequence[str], separator: str, most: int = 6) -> str:

@@ -125,7 +125,7 @@ def change_text(change: Change | None) -> str:
 
 def name_of(row: Row, titles: bool) -> str:
     """The first cell: number and name; a side rung indented and marked."""
-    name = row.title if titles else row.rung
+    name = (row.title if titles else row.rung) + (" !" if row.doubts else "")
     if row.kind == "main":
         return f"{row.index:>2} {name}"
     if row.kind == "reference":

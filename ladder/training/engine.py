@@ -18,6 +18,7 @@ from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
 from ladder.networks.pointwise import can_be_channels_last
 from ladder.networks.weights import start_from
+from ladder.runs.doubts import doubts
 from ladder.runs.folder import FORMAT
 from ladder.runs.heartbeat import Heartbeat
 from ladder.runs.outcome import STOPPED
@@ -487,6 +488,13 @@ class Engine:
         return {
             "final": {k: last[k] for k in ("top1", "top5", "eval_loss", "train_loss", "ema_top1")},
             "best": self.best,
+            "doubts": doubts(
+                top1=last["top1"],
+                num_classes=self.data.info.num_classes,
+                train_loss=last["train_loss"],
+                epochs=self.recipe.epochs,
+                warmup_epochs=self.recipe.warmup_epochs,
+            ),
             "steps": self.status.steps,
             "lr": optim.applied_lr(self.recipe),
             "images_per_s": speeds[len(speeds) // 2],

@@ -139,6 +139,16 @@ def test_what_a_study_was_asked_for_counts_also_while_it_runs(make_study: Make) 
     assert "2 of 2 runs done" in only(study, where={"seed": "0"}).notes, "what has no folder has no seed"
 
 
+def test_a_run_whose_figures_are_not_those_of_a_trained_network_is_marked(make_study: Make) -> None:
+    study = make_study().chain(rungs=["resnet", "stage_ratio"])
+    study.run("patchify_stem", 0, 10.5)  # of 10 classes; its training loss is 0.2
+    text = " ".join(FORMATS["text"]([only(study)]).split())
+    assert "2 patchify_stem ! 10.50" in text and "1 stage_ratio 90.4" in text
+    assert "! patchify_stem seed 0: top-1 10.50 is that of guessing among 10 classes, though the training loss" in text
+    short = make_study("short").chain(rungs=["resnet"], recipe={"warmup_epochs": 3})
+    assert "! resnet seed 2: it ended within its warm-up of 3 epochs" in " ".join(only(short).notes)
+
+
 def test_a_change_is_to_the_nearest_trained_rung_before_and_names_it(make_study: Make) -> None:
     study = make_study("t", ladder="convnext_t")
     study.chain(rungs=["resnet50", "stage_ratio", "increase_width", "move_up_depthwise"], data=IMAGENET)
