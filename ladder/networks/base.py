@@ -1,5 +1,8 @@
 """Owns what all our networks share: a stem, stages or blocks, a head, and timm's conventions for them."""
 
+# No `from __future__ import annotations` where modules have a `forward`: torch.fx copies its annotations into the code
+# that it writes, and TorchScript cannot read them as strings.
+
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast

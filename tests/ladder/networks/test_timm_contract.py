@@ -10,12 +10,14 @@ import warnings
 import pytest
 import timm
 import torch
-from timm.models import group_parameters
+from timm.models import get_notrace_functions, get_notrace_modules, group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from ladder.errors import UserError
 from ladder.networks.rungs import list_ladders, load_ladder
+from ladder.networks.spec import Spec
 from ladder.networks.zoo import build_model
 
 SMALL = [
@@ -297,25 +299,104 @@ def test_layer_decay_gives_lower_layers_smaller_rates() -> None:
     assert {decay[id(p)] for p in model.parameters() if p.ndim > 1} == {0.05}
 
 
-@EACH_SMALL
-def test_a_model_can_be_traced_symbolically(name: str) -> None:
-    model = small(name, num_classes=3, layer_scale=0.1).eval()
-    traced = torch.fx.symbolic_trace(model)
+# What timm's own tests/test_models.py asks of a model, asked of every rung at the smallest size with all its parts.
+
+
+def tiny_options(spec: Spec) -> dict[str, object]:
+    """One block of four channels a stage."""
+    return {"width": 4, "depth": 2} if spec.network == "isotropic" else {"widths": (4,) * 4, "depths": (1,) * 4}
+
+
+RUNGS = {
+    f"ladder_{name}_{rung.name}": rung.spec
+    for name in list_ladders()
+    for rung in (*load_ladder(name).rungs, *load_ladder(name).side_rungs)
+}
+# Of rungs that differ in width, depth and start weights alone one stands for all.
+KINDS = {spec.replace(**tiny_options(spec), init="trunc_normal"): name for name, spec in RUNGS.items()}
+EVERY = pytest.mark.parametrize("name", RUNGS)
+EVERY_KIND = pytest.mark.parametrize("name", KINDS.values())
+
+
+def tiny(name: str, **options: object) -> nn.Module:
+    return timm.create_model(name, **tiny_options(RUNGS[name]), **options)
+
+
+def trace(model: nn.Module) -> nn.Module:
+    """As timm's tests trace: the nodes of the output, timm's own leaves."""
+    options = {
+        "leaf_modules": get_notrace_modules(),
+        "autowrap_functions": get_notrace_functions(),
+        "param_shapes_constant": True,
+    }
+    train, evaluate = get_graph_node_names(model, tracer_kwargs=options)
+    return create_feature_extractor(
+        model, train_return_nodes=[train[-1]], eval_return_nodes=[evaluate[-1]], tracer_kwargs=options
+    )
+
+
+@EVERY_KIND
+def test_a_traced_model_is_the_model_and_trains(name: str) -> None:
+    model = tiny(name, num_classes=3).eval()
     x = images(model)
+    traced = trace(model)
     with torch.inference_mode():
-        assert torch.equal(traced(x), model(x))
+        (out,) = traced.eval()(x).values()
+        assert torch.equal(out, model(x))
+    (out,) = traced.train()(x).values()
+    out.mean().backward()
+    assert out.shape == (2, 3)
+    assert all(p.grad is not None for p in traced.parameters())
+    assert sum(p.numel() for p in traced.parameters()) == sum(p.numel() for p in model.parameters())
+
+
+@EVERY
+def test_a_model_has_the_parts_that_timm_asks_for(name: str) -> None:
+    model = tiny(name).eval()
+    cfg, state, x = model.default_cfg, model.state_dict(), images(model)
+    assert {cfg["classifier"] + ".weight", cfg["first_conv"] + ".weight"} <= set(state)
+    assert model.num_classes == cfg["num_classes"] == 1000
+    channels, reductions = ([info[key] for info in model.feature_info] for key in ("num_chs", "reduction"))
+    with torch.inference_mode():
+        features = model.forward_features(x)
+        pre_logits = model.forward_head(features, pre_logits=True)
+        assert features.shape[1] == model.num_features and pre_logits.shape == (2, model.head_hidden_size)
+        final, maps = model.forward_intermediates(x, output_fmt="NCHW")
+        assert torch.equal(final, features)
+        assert [m.shape[1] for m in maps] == channels
+        assert [m.shape[-1] for m in maps] == [x.shape[-1] // r for r in reductions]
+        logits = model(x)
+        model.set_grad_checkpointing()
+        assert torch.equal(model(x), logits)
+        assert torch.equal(model.forward_intermediates(x)[0], final)
+        model.set_grad_checkpointing(False)
+        model.reset_classifier(0)
+        assert model.num_classes == 0 and torch.equal(model(x), pre_logits)
+        model.reset_classifier(0, "")
+        assert model(x).shape == features.shape
+        assert tiny(name, num_classes=0, global_pool="").eval()(x).shape == features.shape
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="TorchScript does not support Python 3.14")
 @pytest.mark.parametrize("name", [SMALL[0], SMALL[5], SMALL[10], SMALL[12], ISOTROPIC[1], ISOTROPIC[3], ISOTROPIC[-1]])
-def test_a_model_can_be_scripted(name: str) -> None:
-    model = small(name, num_classes=3, layer_scale=0.1, scriptable=True).eval()
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_model_can_be_scripted(name: str, traced: bool) -> None:
+    with timm.layers.set_scriptable(True):
+        model = tiny(name, num_classes=3, layer_scale=0.1).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces TorchScript's end
-        scripted = torch.jit.script(model)
+        scripted = torch.jit.script(trace(model) if traced else model)
     x = images(model)
     with torch.inference_mode():
-        assert torch.equal(scripted(x), model(x))
+        out = scripted(x)
+        assert torch.equal(next(iter(out.values())) if traced else out, model(x))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="TorchScript does not support Python 3.14")
+@EVERY_KIND
+def test_every_model_can_be_traced_then_scripted(name: str) -> None:
+    test_a_model_can_be_scripted(name, True)
 
 
 @pytest.mark.parametrize("name", [SMALL[0], SMALL[12], ISOTROPIC[1], ISOTROPIC[3]])
