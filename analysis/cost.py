@@ -16,6 +16,7 @@ from ladder.command import command
 from ladder.errors import UserError, run_cli
 from ladder.networks.rungs import Ladder, load_ladder
 from ladder.paths import strict_json
+from ladder.text import safe_cell
 
 EXAMPLES = """examples:
   ladder cost convnext_t
@@ -103,7 +104,8 @@ def _csv(tables: Tables) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(CostRow.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for _, rows in tables for row in rows)
+    for row in (row for _, rows in tables for row in rows):
+        writer.writerow({k: safe_cell(v) if isinstance(v, str) else v for k, v in asdict(row).items()})
     return out.getvalue().rstrip()
 
 

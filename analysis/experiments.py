@@ -117,8 +117,8 @@ def main(gpu: str, kind: str) -> None:
         return
     note = (
         "planned: from the speed of a published study of that ladder, by MACs; without one guessed from the"
-        f" {gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. `ladder plan experiment=NAME"
-        " --measure` does better, from what it measures on your machine."
+        f" {gpu.upper()}'s data sheet, at {UTILISATION:.0%} of its peak. ladder plan experiment=NAME"
+        " --measure does better, from what it measures on your machine."
     )
     print({"text": text_grid, "md": markdown_grid}[kind](grid(found, note)))
 

@@ -55,7 +55,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     from analysis.read.columns import UNREADABLE
     from analysis.read.configs import flatten, read_config
     from analysis.read.load import load
-    from analysis.show.files import write_text
+    from analysis.show.files import write
 
     tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
     _check_out(out)
@@ -75,7 +75,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     curves = _curves({str(r.run): str(r.path) for r in runs.itertuples()}, tell)
     files = {packed.RESULTS: _results(runs), packed.CURVES: curves, packed.STUDY: strict_json(content, 1) + "\n"}
     for name, text in files.items():
-        write_text(out / name, text)
+        write(out / name, text)
     return [out / name for name in files]
 
 

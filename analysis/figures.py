@@ -65,10 +65,10 @@ def main(
     check_formats(kinds, FORMATS)
     if not study and not paper:
         raise UserError("give a study folder, such as runs/demo, or --paper LADDER, such as --paper convnext_t")
-    from analysis.read.load import home
+    from analysis.read.load import place_in
     from analysis.show.charts.style import save
 
-    out = out or (home(study[0]) / "figures" if study else Path("figures"))
+    out = out or (place_in(study[0], "figures") if study else Path("figures"))
     met: list[str] = []
     drawn = 0
     for chart in _charts(study, paper, compare, where, interval):

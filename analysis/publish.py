@@ -71,9 +71,10 @@ def publish(
     Raises:
         UserError: as `analysis.load` and `analysis.summarise`; online without a login or an answer.
     """
-    from analysis.read.load import home
+    from analysis.read.load import place_in
     from analysis.report import compose, gather
 
+    folder = place_in(study, "wandb").parent
     contents = gather(study, compare=compare, where=where)
     for line in contents.skipped:
         print(f"skipped {line}", file=sys.stderr)
@@ -86,7 +87,7 @@ def publish(
         charts = _draw([chart for _, chart in contents.charts], files / "figures")
         (files / "report.html").write_text(compose(contents), encoding="utf-8")
         export(study, files / "study", on_skip=lambda line: None)
-        return _log(contents.runs, contents.tables, charts, files, home(study), tracked)
+        return _log(contents.runs, contents.tables, charts, files, folder, tracked)
 
 
 def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
     out = vars(WandbConfig()).copy()
     for path in runs["path"]:
         if isinstance(found := (read_config(str(path)) or {}).get("wandb"), Mapping):
-            out |= {k: v for k, v in found.items() if k in out and v is not None}
+            out |= {k: v for k, v in found.items() if k in out and isinstance(v, str)}
             break
     return out | ({"mode": "offline"} if out["mode"] == "disabled" else {})
 
@@ -176,13 +177,11 @@ def _told(mode: str, where: str | None, study: str) -> str:
 
 def _flat(table: Table) -> pd.DataFrame:
     """The table with a row a rung and plain columns."""
-    import io
-
     import pandas as pd
 
-    from analysis.show.formats import csv_text
+    from analysis.show.formats import CSV_COLUMNS, records
 
-    return pd.read_csv(io.StringIO(csv_text([table])))
+    return pd.DataFrame(records([table]), columns=list(CSV_COLUMNS))
 
 
 def _wandb_table(frame: pd.DataFrame) -> Any:

@@ -47,19 +47,17 @@ def main(
     interval: str,
 ) -> None:
     """One HTML page about a study: headline, tables, charts, failures, configuration, how to reproduce."""
-    from analysis.read.load import home
+    from analysis.read.load import place_in
+    from analysis.show.files import make_parent, write
 
-    out = out or home(study[0]) / "report.html"
+    named, out = out is not None, out or place_in(study[0], "report.html")
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"--out {out}: must end in .html")
-    from analysis.show.files import make_parent, write_text
-
-    make_parent(out)  # before the minute that drawing takes
     contents = gather(study, compare=compare, where=where, interval=interval)
-    content, skipped = compose(contents, title), contents.skipped
-    for line in skipped:
+    for line in contents.skipped:
         print(f"skipped {line}", file=sys.stderr)
-    write_text(out, content)
+    make_parent(out)  # before the minute that drawing takes
+    write(out, compose(contents, title), follow=named)
     print(out)
 
 
@@ -305,7 +303,9 @@ def _named(folder: Path) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or value != value or str(value) == "<NA>" else str(value)
+    import pandas as pd
+
+    return "" if pd.isna(value) else str(value)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -57,6 +58,7 @@ def main(
     if bool(study) == bool(paper):
         raise UserError("give a study folder, such as runs/demo, or --paper LADDER (one of them)")
     from analysis.compare.summary import paper_table, summarise
+    from analysis.show.escape import beyond_pdftex
     from analysis.show.formats import FORMATS as RENDER
     from analysis.show.formats import latex
 
@@ -69,6 +71,8 @@ def main(
 
         tables = summarise(load(study), compare=compare, where=where, interval=interval, complete=complete)
     content = latex(tables, standalone=standalone) if kind == "latex" else RENDER[kind](tables)
+    if kind == "latex" and (beyond := beyond_pdftex(content)):
+        print(f"warning: pdfLaTeX has no {' '.join(beyond)}: compile with LuaLaTeX or XeLaTeX", file=sys.stderr)
     deliver(content, out)
 
 

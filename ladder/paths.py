@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ladder.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -35,19 +38,24 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_atomic(path: Path, content: bytes | str, durable: bool = True) -> None:
+def write_atomic(path: Path, content: bytes | str, durable: bool = True, follow: bool = True) -> None:
     """Replace `path` by `content`: write beside it, fsync if `durable`, rename. On an OSError the old file stays.
 
-    A link stays one; what is no file (/dev/stdout, a pipe) is written to.
+    For a path that the user named: a link stays one; what is no file (/dev/stdout, a pipe) is written to. Without
+    `follow`, for files of a study, which may be a stranger's: whatever is called so is replaced, links as well, and
+    what they lead to stays as it is.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return
+    data = content.encode() if isinstance(content, str) else content
+    if follow:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -77,6 +85,26 @@ def remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def refuse_links(study: Path, *names: str) -> None:
+    """Raise UserError where something in a study's folder that is about to be written to, or into, is a link.
+
+    Whoever made the study chose where its links lead. The folder itself may be one: the user named it.
+    """
+    for name in names:
+        if (study / name).is_symlink():
+            raise UserError(f"{study / name} is a link: nothing is written through links in a study; remove it")
+
+
+def open_own(path: Path) -> int:
+    """A descriptor of the file `path`, made if it is missing, to be locked or written. Raises OSError for a link."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, f"{path.name} is a link, which is not followed", str(path)) from None
+        raise
 
 
 def sync_dir(folder: Path) -> None:

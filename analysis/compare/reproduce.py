@@ -99,7 +99,9 @@ def _choices(config: Mapping[str, Any], ladder: Ladder | None) -> list[str]:
         values = dict(config.get(group) or {})
         name, defaults = _nearest(group, values)
         out.append(f"{group}={name}")
-        skip = own | {"source"} if group == "recipe" else {"name", "download", "content"}
+        skip = own | {"source"} if group == "recipe" else {"download", "content"}
+        if group == "data" and values.get("name") == Path(str(values.get("root"))).name:
+            skip.add("name")  # the folder's name, unless another is given
         for key, value in values.items():
             if key not in skip and defaults.get(key) != value:
                 out.append(f"{group}.{key}={hydra_value(value)}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.columns import CURVE_KEYS, DTYPES, KINDS, NEEDED, RESULT, STATES, UNREADABLE, limits
 from analysis.read.packed import RESULTS, find
 from ladder.errors import UserError
+from ladder.paths import refuse_links
 from ladder.runs.folder import FORMAT, METRICS, Status, folders_in, is_run, not_finite, status_in
 from ladder.runs.records import Record, Unreadable, read_json
 from ladder.text import printable
@@ -171,6 +172,12 @@ def home(study: Study) -> Path:
         _, project, group = wandb_source.parse(study)
         return Path("runs") / (group or project)
     return Path(study)
+
+
+def place_in(study: Study, name: str) -> Path:
+    """Where a file or folder about a study goes, unless the user says where. Raises UserError for a link there."""
+    refuse_links(home(study), name)
+    return home(study) / name
 
 
 def _folders(root: Path) -> tuple[list[str], list[str]]:

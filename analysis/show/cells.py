@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.compare.layout import Row
 from analysis.compare.stats import Change
 from analysis.compare.summary import PAPER_SEEDS, Table
 from analysis.read.configs import show
+from ladder.text import printable
 
 NOISE = "~"  # the mark of a change within seed noise
 NONE = "-"
@@ -34,13 +35,25 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text: what every format but csv and json is made from."""
+    """A table as text, all of it printable: what every format but csv and json is made from."""
 
     title: str
     subtitle: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     footnotes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Titles and names may be of anybody's ladder file or study."""
+        made = {
+            "title": printable(self.title),
+            "subtitle": printable(self.subtitle),
+            "columns": tuple(replace(column, heading=printable(column.heading)) for column in self.columns),
+            "lines": tuple(replace(line, cells=tuple(map(printable, line.cells))) for line in self.lines),
+            "footnotes": tuple(map(printable, self.footnotes)),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
 
 def grid(table: Table, *, titles: bool = False) -> Grid:

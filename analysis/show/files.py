@@ -19,11 +19,14 @@ def make_parent(path: Path) -> None:
         raise UserError(f"can't write {path}: {error.strerror}") from None
 
 
-def write_text(path: Path, content: str) -> None:
-    """Write a text file, its folder made; a failure leaves the old one. Raises UserError where it can't be written."""
+def write(path: Path, content: str | bytes, follow: bool = False) -> None:
+    """Write a file, its folder made; a failure leaves the old one. Raises UserError where it can't be written.
+
+    `follow`: the user has named this very file, so that a link there is meant. See `ladder.paths.write_atomic`.
+    """
     make_parent(path)
     try:
-        write_atomic(path, content)
+        write_atomic(path, content, follow=follow)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from None
 
@@ -31,7 +34,7 @@ def write_text(path: Path, content: str) -> None:
 def deliver(content: str, out: Path | None) -> None:
     """Write to a file and say its name; without one print, in a terminal that has no ± and └ too."""
     if out is not None:
-        write_text(out, content + "\n")
+        write(out, content + "\n", follow=True)
         print(out)
         return
     encoding = sys.stdout.encoding or "utf-8"

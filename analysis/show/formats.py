@@ -17,7 +17,9 @@ from analysis.compare.layout import Row
 from analysis.compare.stats import Change
 from analysis.compare.summary import Table
 from analysis.read.configs import show
+from analysis.show import escape
 from analysis.show.cells import Grid, Line, grid, macs_unit, widths
+from ladder.text import safe_cell
 
 CSV_COLUMNS = (
     *("ladder", "data", "eval_split", "recipe", "epochs", "choice"),
@@ -70,66 +72,62 @@ def markdown_grid(g: Grid) -> str:
     """One table as Markdown."""
 
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.strip().replace("|", "\\|").replace("~", "\\~") for c in cells) + " |"
+        return "| " + " | ".join(escape.markdown(c.strip()) for c in cells) + " |"
 
     head = row([("paper: " if c.paper else "") + c.heading for c in g.columns])
     rule = "| " + " | ".join("---" if c.left else "---:" for c in g.columns) + " |"
-    notes = [f"- {note.replace('~', chr(92) + '~')}" for note in g.footnotes]
-    above = [f"### {g.title}", "", *([g.subtitle, ""] if g.subtitle else [])]
+    notes = [f"- {escape.markdown(note, start=True)}" for note in g.footnotes]
+    subtitle = [escape.markdown(g.subtitle, start=True), ""] if g.subtitle else []
+    above = [f"### {escape.markdown(g.title)}", "", *subtitle]
     return "\n".join([*above, head, rule, *(row(x.cells) for x in g.lines), "", *notes])
 
 
 def latex(tables: Sequence[Table], *, standalone: bool = False) -> str:
-    """`table` environments for \\input; they need booktabs. `standalone` makes a document that compiles by itself."""
+    """`table` environments for \\input, no wider than the text. `standalone`: a document that compiles by itself."""
     body = "\n\n".join(_latex(grid(table, titles=True)) for table in tables)
     if not standalone:
-        return f"% \\usepackage{{booktabs}}  % in the preamble\n{body}"
-    head = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{booktabs}\n"
+        return f"% \\usepackage{{booktabs,graphicx}}  % in the preamble\n{body}"
+    fonts = "\\usepackage{iftex}\n\\ifPDFTeX\\usepackage[T1]{fontenc}\\else\\usepackage{fontspec}\\fi\n"
+    head = f"\\documentclass{{article}}\n{fonts}\\usepackage{{booktabs,graphicx}}\n"
     page = "\\usepackage[a4paper,landscape,margin=15mm]{geometry}\n\\begin{document}\n\\small\n"
     return f"{head}{page}{body}\n\\end{{document}}"
+
+
+# scales what follows down to the width of the text, where it is wider
+_FIT = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
 
 
 def _latex(g: Grid) -> str:
     own = sum(not c.paper for c in g.columns)
     spec = "".join("l" if c.left else "r" for c in g.columns)
-    out = ["\\begin{table}", "\\centering", f"\\caption{{{tex(g.title)}: {tex(g.subtitle)}.}}"]
-    out += [f"\\begin{{tabular}}{{{spec}}}", "\\toprule"]
+    out = ["\\begin{table}", "\\centering", f"\\caption{{{escape.tex(g.title)}: {escape.tex(g.subtitle)}.}}"]
+    out += ["\\setlength{\\tabcolsep}{4pt}", _FIT, f"\\begin{{tabular}}{{{spec}}}", "\\toprule"]
     if own < len(g.columns):
         paper = f"\\multicolumn{{{len(g.columns) - own}}}{{c}}{{paper}}"
         ours = f"\\multicolumn{{{own - 1}}}{{c}}{{ours}} & " if own > 1 else ""
         out.append(f"& {ours}{paper} \\\\")
         under = f"\\cmidrule(lr){{2-{own}}} " if own > 1 else ""
         out.append(f"{under}\\cmidrule(lr){{{own + 1}-{len(g.columns)}}}")
-    out += [" & ".join(tex(c.heading) for c in g.columns) + " \\\\", "\\midrule"]
+    out += [" & ".join(escape.tex(c.heading) for c in g.columns) + " \\\\", "\\midrule"]
     previous = "main"
     for line in g.lines:
         if line.kind == "reference" and previous != "reference":
             out.append("\\midrule")
         out.append(_latex_row(line))
         previous = line.kind
-    out += ["\\bottomrule", "\\end{tabular}", "\\par\\smallskip", "\\begin{minipage}{\\linewidth}\\footnotesize"]
-    out += [f"{tex(note)}.\\\\" for note in g.footnotes]
+    out += ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip", "\\begin{minipage}{\\linewidth}\\footnotesize"]
+    out += [f"{escape.tex(note)}.\\\\" for note in g.footnotes]
     return "\n".join([*out, "\\end{minipage}", "\\end{table}"])
 
 
 def _latex_row(line: Line) -> str:
-    cells = [tex(c.strip().removeprefix("└ ")) for c in line.cells]
+    cells = [escape.tex(c.strip().removeprefix("└ ")) for c in line.cells]
     if line.kind in ("side", "subset"):
         cells[0] = f"\\quad\\emph{{{cells[0]}}}"
     elif line.kind == "main":  # a number of fixed width before the name
         number, _, name = cells[0].partition(" ")
         cells[0] = f"\\makebox[1.2em][r]{{{number}}} {name}"
     return " & ".join(cells) + " \\\\"
-
-
-_TEX = {"\\": "\\textbackslash{}", "~": "$\\sim$", "±": "$\\pm$", "^": "\\textasciicircum{}", "└": "", "µ": "$\\mu$"}
-_TEX |= {c: f"\\{c}" for c in "&%$#_{}"} | {"<": "$<$", ">": "$>$", "|": "$|$", "[": "{[}", "]": "{]}"}
-
-
-def tex(value: str) -> str:
-    """Text with LaTeX's special characters made plain; minus and plus before a digit set as mathematics."""
-    escaped = "".join(_TEX.get(c, c if ord(c) < 0x250 else "?") for c in value)
-    return re.sub(r"(^|(?<= ))([+-])(?=\d)", r"$\2$", escaped)
 
 
 def page(tables: Sequence[Table]) -> str:
@@ -191,15 +189,20 @@ def csv_text(tables: Sequence[Table]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for table in tables:
-        for row in table.rows:
-            writer.writerow({k: _csv_cell(v) for k, v in _record(table, row).items()})
+    writer.writerows({k: _csv_cell(v) for k, v in record.items()} for record in records(tables))
     return out.getvalue().rstrip("\n")
+
+
+def records(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """What `csv_text` writes, as it is: a mapping a rung, None for what is not known."""
+    return [_record(table, row) for table in tables for row in table.rows]
 
 
 def _csv_cell(value: Any) -> Any:
     if value is None or value != value:
         return ""
+    if isinstance(value, str):
+        return safe_cell(value)
     return round(value, 6) if isinstance(value, float) and not value.is_integer() else value
 
 

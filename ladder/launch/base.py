@@ -50,7 +50,7 @@ class StudyLauncher(Launcher):
         unique = {run.dir.path: run for run in runs}  # two ways to name one rung are one run
         for run in unique.values():
             run.adopt()
-            run.dir.check_format()
+            run.dir.check()
         outcomes = self._launch(list(unique.values()))
         OUTCOMES.extend(outcomes.values())
         pairs = zip(job_overrides, runs, strict=True)

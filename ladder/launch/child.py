@@ -99,7 +99,7 @@ def redirect(path: Path) -> None:
     """Append all that this process prints to `path`, also what a crash says."""
     sys.stdout.flush()
     sys.stderr.flush()
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

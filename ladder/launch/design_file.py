@@ -11,14 +11,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ladder.errors import UserError
 from ladder.launch.designs import Design, Row
+from ladder.launch.study import LOCK
 from ladder.networks.rungs import Ladder
-from ladder.paths import write_atomic
+from ladder.paths import open_own, write_atomic
 from ladder.runs.folder import folders_in
-from ladder.runs.records import read_json_or_none
+from ladder.runs.records import read_json_or_none, read_yaml
 
 FILE = "design.json"
 _FORMAT = 1
@@ -36,10 +35,10 @@ def remember(study: Path, identity: str, design: Design) -> None:
     """Note a design in the folder `study`. Raises UserError where it can't be written."""
     try:
         study.mkdir(parents=True, exist_ok=True)
-        with open(study / ".study.lock", "w") as lock:
+        with open(open_own(study / LOCK), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             content = {"format": _FORMAT, "designs": {**_designs(study), identity: design.to_json()}}
-            write_atomic(study / FILE, json.dumps(content, indent=1))
+            write_atomic(study / FILE, json.dumps(content, indent=1), follow=False)
     except OSError as error:
         raise UserError(f"can't write {study / FILE}: {error.strerror}") from None
 
@@ -51,10 +50,11 @@ def runs_in(study: Path, ladder: Ladder, factors: dict[str, list[Any]]) -> list[
     rows: dict[Any, Row] = {}
     for name in folders_in(study)[0] if study.is_dir() else []:
         try:
-            config = yaml.safe_load((study / name / "config.yaml").read_text())
+            record = read_yaml(study / name / "config.yaml")
+            config = {} if record is None else record.values
             seed, steps = int(config["seed"]), _steps(config, chain, order)
             levels = {key: _value(config, key) for key in factors}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             continue
         fits = all(levels[key] in pair for key, pair in factors.items())
         if config.get("ladder") == ladder.name and steps is not None and fits:

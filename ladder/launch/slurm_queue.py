@@ -23,7 +23,7 @@ from typing import Any
 
 from ladder.errors import UserError, one_line
 from ladder.launch.slurm_task import Task, main, read_word
-from ladder.paths import strict_json, write_atomic
+from ladder.paths import open_own, strict_json, write_atomic
 from ladder.runs.folder import RunDir
 from ladder.runs.outcome import Outcome
 from ladder.runs.records import read_json_or_none
@@ -291,7 +291,7 @@ def _alone(study: Path) -> Iterator[None]:
     """Hold the study's job arrays for this process."""
     (study / FOLDER).mkdir(parents=True, exist_ok=True)
     lock = study / FOLDER / ".lock"
-    with open(lock, "w") as file:
+    with open(open_own(lock), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
-from ladder.paths import strict_json, write_atomic
+from ladder.paths import open_own, refuse_links, strict_json, write_atomic
 from ladder.runs.folder import FORMAT
 from ladder.runs.records import Record, Unreadable, read_json, read_json_or_none
 
-FILE = "study.json"
+FILE, LOCK = "study.json", ".study.lock"
 LONGEST_NAME = 255  # bytes that file systems take
 
 
@@ -25,11 +26,11 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
     """
     try:
         study.mkdir(parents=True, exist_ok=True)
-        with open(study / ".study.lock", "w") as lock:
+        with open(open_own(study / LOCK), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two launchers at once: neither loses the other's note
             note = {"launched": time.time(), "runs": list(labels)}
             content = {"format": FORMAT, "launches": {**_noted(study), command: note}}
-            write_atomic(study / FILE, strict_json(content, 1))
+            write_atomic(study / FILE, strict_json(content, 1), follow=False)
     except OSError as error:
         raise _unwritable(study, error.strerror or "") from None
 
@@ -54,6 +55,8 @@ def check_writable(study: Path) -> None:
         raise _unwritable(study, f"{place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise _unwritable(study, f"no right to write {place}")
+    with contextlib.suppress(FileNotFoundError):
+        refuse_links(study, *(name for name in os.listdir(study) if name.startswith(".") or name.endswith(".json")))
 
 
 def _unwritable(study: Path, why: str) -> UserError:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
-from ladder.paths import make_folders, remove_empty, strict_json, write_atomic
+from ladder.paths import make_folders, open_own, refuse_links, remove_empty, strict_json, write_atomic
 from ladder.runs.records import Unreadable, read_json, read_json_or_none
 
 FORMAT = 1  # of the run folder; raised when a reader of the old one would misread the new one
@@ -164,7 +164,8 @@ class RunDir:
         self._made: list[Path] = []  # by `create`, innermost first
 
     def create(self) -> None:
-        """Make the folder. Raises UserError where it can't be, or belongs to another format."""
+        """Make the folder. Raises UserError where it can't be, has links, or belongs to another format."""
+        self.check()
         try:
             self._made = make_folders(self.checkpoints)
             with open(self.path / "train.log", "a"):
@@ -172,7 +173,6 @@ class RunDir:
         except OSError as error:
             self.discard()
             raise self.unwritable(error) from None
-        self.check_format()
 
     def unwritable(self, error: OSError) -> UserError:
         """What to tell of a folder that can't be made or begun."""
@@ -196,8 +196,12 @@ class RunDir:
             with contextlib.suppress(OSError):  # not ours to rename: trained anew
                 old.rename(self.path)
 
-    def check_format(self) -> None:
-        """Raise UserError for a folder that another version of the format wrote."""
+    def check(self) -> None:
+        """Raise UserError for a folder that has links, or that another version of the format wrote."""
+        refuse_links(self.path.parent, self.path.name)
+        for folder in (self.path, self.checkpoints):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                refuse_links(folder, *os.listdir(folder))
         for name in ("status.json", "result.json"):
             found = (read_json_or_none(self.path / name) or {}).get("format", FORMAT)
             if found != FORMAT:
@@ -222,7 +226,7 @@ class RunDir:
     def write_status(self, status: Status, durable: bool = True) -> None:
         """Replace `status.json`, with this process and this moment in it."""
         status.heartbeat, status.pid, status.host = time.time(), os.getpid(), socket.gethostname()
-        write_atomic(self.path / "status.json", strict_json(asdict(status), 1), durable)
+        write_atomic(self.path / "status.json", strict_json(asdict(status), 1), durable, follow=False)
 
     def write_metrics(self, rows: list[dict[str, float | int | None]]) -> None:
         """Replace `metrics.csv` by all epochs so far (so a resumed run leaves no doubled or skipped row)."""
@@ -230,11 +234,11 @@ class RunDir:
         writer = csv.DictWriter(text, METRICS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomic(self.path / "metrics.csv", text.getvalue())
+        write_atomic(self.path / "metrics.csv", text.getvalue(), follow=False)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, the last file of a run: from now on it is done."""
-        write_atomic(self.path / "result.json", strict_json({"format": FORMAT, **result}, 1))
+        write_atomic(self.path / "result.json", strict_json({"format": FORMAT, **result}, 1), follow=False)
 
     def remove_leftovers(self) -> None:
         """Remove the halves of files that killed processes left. For who holds the lock."""
@@ -249,8 +253,15 @@ class RunDir:
 
         On one host a file lock decides, which the kernel frees with its process, however that ends. Across hosts
         (where file locks may not reach) a heartbeat of another host, less than `fresh` seconds old, does.
+
+        Raises:
+            UserError: where `.lock` is no file of its own, besides Busy.
         """
-        with open(self.path / ".lock", "w") as file:
+        try:
+            handle = open_own(self.path / ".lock")
+        except IsADirectoryError:
+            raise UserError(f"{self.path / '.lock'} is a folder: remove it") from None
+        with open(handle, "w") as file:
             until = time.monotonic() + patience
             while True:
                 try:
@@ -280,7 +291,7 @@ class RunDir:
                 return False
         except Busy:
             return True
-        except OSError:  # gone meanwhile, or not ours to write: who trains it will be told
+        except (OSError, UserError):  # gone meanwhile, or not ours to write: who trains it will be told
             return False
 
 

@@ -40,7 +40,7 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
     """Train `run` in its folder, from its checkpoint if there is one. See `ladder.runs.execute.execute`."""
     run.adopt()
     folder = run.dir
-    folder.check_format()
+    folder.check()
     if folder.is_done:
         _say(f"skipped {folder.path}: done before")
         return Outcome("skipped", run.label)

@@ -29,13 +29,12 @@ def kept_id(folder: Path, run_id: str) -> str:
     A run that ended before its first checkpoint, and is tried again, is thus one W&B run too.
     """
     path = folder / "wandb" / "run-id"
-    try:
-        return path.read_text().strip() or run_id
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        if not path.is_symlink() and (kept := path.read_text().strip()):  # else what a link leads to went to W&B
+            return kept
     with contextlib.suppress(OSError):  # a full disk ends the tracking, not the training
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, run_id)
+        write_atomic(path, run_id, follow=False)
     return run_id
 
 

@@ -31,6 +31,7 @@ def test_the_summary_run_holds_tables_charts_report_and_numbers(
     only(monkeypatch, "roadmap", "changes", "curves")
     study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "stage_ratio", "gelu"))
     study.run("kernel_7", 0, state="failed", error="loss is nan")
+    study.run("kernel_9", 0, 91.0, result={"rung": "null", "rung_index": None, "parent": None, "title": "NA"})
     assert main([str(study.root), "--mode", "offline"]) == 0
     (folder,) = (study.root / "wandb").glob("offline-run-*")
     assert f"mine: logged offline; send it with: wandb sync {folder}" in capsys.readouterr().out
@@ -44,9 +45,10 @@ def test_the_summary_run_holds_tables_charts_report_and_numbers(
     assert rungs[:3] == ["resnet", "stage_ratio", "patchify_stem"]
     means = {row[table["columns"].index("rung")]: row[table["columns"].index("top1")] for row in table["data"]}
     assert means["gelu"] == pytest.approx(94.05) and means["patchify_stem"] is None
+    assert means["null"] == 91.0 and "NA" in {row[table["columns"].index("title")] for row in table["data"]}
     assert run["summary"]["top1/gelu"] == pytest.approx(94.05)
     runs = json.loads((media / run["values"]["runs"]["path"]).read_text())
-    assert len(runs["data"]) == 7 and "failed" in {row[runs["columns"].index("state")] for row in runs["data"]}
+    assert len(runs["data"]) == 8 and "failed" in {row[runs["columns"].index("state")] for row in runs["data"]}
     charts = {key.removeprefix("charts/"): value for key, value in run["values"].items() if key.startswith("charts/")}
     assert set(charts) == {"roadmap", "changes", "curves"}
     for value in charts.values():
@@ -55,7 +57,7 @@ def test_the_summary_run_holds_tables_charts_report_and_numbers(
     assert "</html>" in (media / run["values"]["report"]["path"]).read_text()
     assert ("study", "study-mine") in run["artifacts"]
     lines: list[str] = []
-    assert len(analysis.load(study.root, on_skip=lines.append)) == 7 and lines == []  # it is no run of the study
+    assert len(analysis.load(study.root, on_skip=lines.append)) == 8 and lines == []  # it is no run of the study
 
 
 def test_disabled_makes_all_and_logs_nothing(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:

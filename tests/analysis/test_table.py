@@ -18,7 +18,8 @@ import pytest
 
 import analysis
 from analysis.compare.summary import Table, paper_table, summarise
-from analysis.show.formats import FORMATS, latex, tex
+from analysis.show.escape import beyond_pdftex, tex
+from analysis.show.formats import FORMATS, latex
 from analysis.table import main
 from ladder.errors import UserError
 from ladder.launch.study import remember
@@ -404,27 +405,45 @@ def test_html_is_one_file_that_asks_nothing_of_the_network(make_study: Make) -> 
 
 
 def test_tex_escapes_what_latex_would_trip_over() -> None:
-    assert tex("a_b & 50% #1 {x} ~ ^ \\ $") == (
-        "a\\_b \\& 50\\% \\#1 \\{x\\} $\\sim$ \\textasciicircum{} \\textbackslash{} \\$"
+    assert tex("a_b & 50% #1 {x} ~ ^ \\ $ *") == (
+        "a\\_b \\& 50\\% \\#1 \\{x\\} $\\sim$ \\textasciicircum{} \\textbackslash{} \\$ {*}"
     )
     assert tex("+0.50 ±0.10") == "$+$0.50 $\\pm$0.10" and tex("[1]") == "{[}1{]}"
 
 
+def test_tex_keeps_letters_and_signs_of_all_the_world() -> None:
+    assert tex("e\u0301 ō ẋ ǻ ß") == "é ō \\.{x} \\'{\\r{a}} ß"
+    assert tex("α Λ Α ς →") == "$\\alpha$ $\\Lambda$ $\\mathrm{A}$ $\\varsigma$ $\\rightarrow$"
+    assert tex("× ≤ x² a₁ … “q” −1") == "$\\times$ $\\le$ x$^{2}$ a$_{1}$ \\ldots{} ``q'' $-$1"
+    assert tex("漢字 🙂") == "漢字 🙂" and "?" not in tex("漢字 🙂")
+    assert beyond_pdftex(tex("漢字 é α 漢")) == ["漢", "字"]
+
+
+def test_a_latex_table_of_letters_that_pdflatex_lacks_says_so(make_study: Make, capsys: Any) -> None:
+    study = make_study().chain(rungs=["resnet"], data={"name": "漢字 β"})
+    assert main([str(study.root), "--format", "latex"]) == 0
+    told = capsys.readouterr()
+    assert "on 漢字 $\\beta$" in told.out
+    assert told.err == "warning: pdfLaTeX has no 漢 字: compile with LuaLaTeX or XeLaTeX\n"
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
-def test_latex_compiles(make_study: Make, tmp_path: Path) -> None:
-    t = make_study("t_100%_#1", ladder="convnext_t").chain(data=IMAGENET, recipe={"name": "a_b & c"})
-    t.run("kernel_5", 1, state="failed", data=IMAGENET, recipe={"name": "a_b & c"}, error="µ ≤ 50 % of $x_1^2 \\ {~}")
+def test_latex_compiles_and_fits_the_page(make_study: Make, tmp_path: Path) -> None:
+    recipe = {"name": "a_b & c" + " very long" * 9}
+    t = make_study("t_100%_#1", ladder="convnext_t").chain(data=IMAGENET, recipe=recipe)
+    t.run("kernel_5", 1, state="failed", data=IMAGENET, recipe=recipe, error="µ ≤ 50 % of $x_1^2 \\ {~} é → α ẋ ½")
     tables = [*summarise(analysis.load(t.root)), paper_table(load_ladder("convnext_b"))]
     (tmp_path / "fragment.tex").write_text(latex(tables))
     (tmp_path / "whole.tex").write_text(latex(tables, standalone=True))
     (tmp_path / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\small\\input{fragment}\\end{document}"
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\\small\\input{fragment}\\end{document}"
     )
     for name in ("whole", "paper"):
         command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", name]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout[-2000:]
         assert (tmp_path / f"{name}.pdf").stat().st_size > 10_000
+        assert "Overfull" not in done.stdout
 
 
 def test_command_writes_the_format_that_the_suffix_says(make_study: Make, tmp_path: Path, capsys: Any) -> None:

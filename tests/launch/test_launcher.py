@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,19 @@ def test_a_broken_note_is_told_and_kept_aside_by_the_next_launch(tmp_path: Path,
     study.remember(tmp_path, "one", ["a"])
     assert study.planned(tmp_path) == ["a"]
     assert (tmp_path / "study.json.unreadable").read_text() == torn
+
+
+@pytest.mark.parametrize("name", ["study.json", ".study.lock", "design.json", ".slurm"])
+def test_a_note_is_not_written_through_a_link(tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside").write_text("precious")
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match=f"{name} is a link: nothing is written through links in a study"):
+        study.check_writable(folder)
+    with contextlib.suppress(UserError):
+        study.remember(folder, "one", ["a"])
+    assert (tmp_path / "outside").read_text() == "precious"
 
 
 def test_a_note_asks_for_no_folder_elsewhere(tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.show.files import make_parent
-from ladder.errors import UserError, unknown
-from ladder.paths import write_atomic
+from analysis.show.files import write
+from ladder.errors import unknown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,13 +194,9 @@ def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int
             raise unknown("format", kind, FORMATS)
         path = stem.with_name(f"{stem.name}.{kind}")
         made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Fingerprint": fingerprint(fig)}}[kind]
-        make_parent(path)
         content = BytesIO()
         with context(columns):
             fig.savefig(content, format=kind, dpi=DPI, metadata=made)
-        try:
-            write_atomic(path, content.getvalue())
-        except OSError as error:
-            raise UserError(f"can't write {path}: {error.strerror}") from None
+        write(path, content.getvalue())
         paths.append(path)
     return paths

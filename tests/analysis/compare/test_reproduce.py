@@ -58,6 +58,8 @@ def written(study: Any, run: Run) -> Path:
         ["ladder=convnext_mini", "rung=gelu", "spec.init_base_width=null"],
         ["ladder=convnext_32", "rung=gelu", "spec.init_base_width=64"],
         ["ladder=convnext_32", "rung=kernel_9", "data=imagefolder", "data.root=/data/flowers", "data.holdout=0.1"],
+        ["ladder=convnext_32", "rung=kernel_9", "data=imagefolder", "data.root=/data/flowers", "data.name=my own"],
+        ["ladder=convnext_32", "rung=kernel_9", "data=digits", "data.name=digits_of_another_scan"],
     ],
 )
 def test_the_command_makes_the_same_run(make_study: Make, composed: Any, overrides: list[str]) -> None:

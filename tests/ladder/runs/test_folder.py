@@ -179,3 +179,34 @@ def test_metrics_are_replaced_not_appended(tmp_path: Path) -> None:
     lines = (folder.path / "metrics.csv").read_text().splitlines()
     assert lines[0] == "epoch,step,train_loss,eval_loss,top1,top5,ema_top1,lr,images_per_s,seconds"
     assert lines[1:] == ["1,10,,,51.0,,,,,", "2,20,,,52.0,,,,,"]
+
+
+@pytest.mark.parametrize(
+    "link", ["", "checkpoints", "train.log", ".lock", "status.json", "wandb", "model.safetensors", "checkpoints/last.pt"]
+)
+def test_nothing_is_written_through_links_of_a_strangers_study(tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    run = run_of(tmp_path / "runs", "rung=0")
+    place = run.dir.path / link
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(outside if "." not in place.name or not link else outside / "file")
+    with pytest.raises(UserError, match=r"is a link: nothing is written through links in a study; remove it"):
+        run.dir.create()
+    assert not run.dir.is_busy
+    if link == "status.json":  # should one appear meanwhile
+        run.dir.write_status(Status())
+        assert not place.is_symlink()
+    if link == ".lock":
+        with pytest.raises(OSError, match=r"\.lock is a link, which is not followed"), run.dir.lock():
+            pass
+    assert os.listdir(outside) == ["file"] and (outside / "file").read_text() == "precious"
+
+
+def test_a_lock_that_is_a_folder_is_told(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=0")
+    (run.dir.path / ".lock").mkdir(parents=True)
+    assert not run.dir.is_busy
+    with pytest.raises(UserError, match=r"\.lock is a folder: remove it"):
+        train(run)
