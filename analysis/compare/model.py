@@ -92,6 +92,8 @@ class Fit:
         """The change from the first to the second of each pair of effects; None where the fit lacks one of them."""
         places = {name: place for place, name in enumerate(self.names)}
         found = [pair for pair in pairs if pair[0] in places and pair[1] in places]
+        if not found:
+            return [None] * len(pairs)
         weights = np.zeros((len(found), len(self.names)))
         for row, (before, after) in zip(weights, found, strict=True):
             row[places[after]] += 1
@@ -188,7 +190,7 @@ def fit_design(
     labels = np.array(list(groups) if groups is not None else [""] * len(y), dtype=object)
     apart: tuple[str, ...] = ()
     solved = _solve(x, y, [np.ones(len(y), bool)])
-    while groups is not None and not robust and (odd := _odd(solved, labels, apart)):
+    while groups is not None and not robust and (odd := _odd(solved, labels, apart, floor)):
         apart = (*apart, odd)
         solved = _solve(x, y, [~np.isin(labels, apart), *(labels == name for name in apart)])
     components = []
@@ -242,14 +244,18 @@ def _solve(x: Array, y: Array, parts: list[NDArray[np.bool_]]) -> _Solved:
     return _Solved(lift, residuals, leverage, parts, variances, freedoms)
 
 
-def _odd(solved: _Solved, labels: NDArray[Any], apart: Sequence[str]) -> str | None:
-    """The next group to be taken apart, by its spread; None where the rest may share one."""
+def _odd(solved: _Solved, labels: NDArray[Any], apart: Sequence[str], floor: float) -> str | None:
+    """The next group to be taken apart, by its spread; None where the rest may share one.
+
+    A spread below that of rounding to the floor is not told from none.
+    """
     variances, freedoms, samples = {}, {}, []
     for name in dict.fromkeys(labels):
         members = labels == name
         freedom = float((1 - solved.leverage[members]).sum())
         if name not in apart and freedom > _FEWEST:
-            variances[name] = float((solved.residuals[members] ** 2).sum()) / freedom
+            spread = float((solved.residuals[members] ** 2).sum()) / freedom
+            variances[name] = max(spread, floor**2 / 12, _LEAST)
             freedoms[name] = freedom
             samples.append(solved.residuals[members])
     if odd := outlying(variances, freedoms):

@@ -107,6 +107,17 @@ def test_no_interval_is_narrower_than_the_floor() -> None:
     assert alike is not None and (alike.half, alike.within_noise) == (image, False)
 
 
+def test_spreads_below_one_image_are_not_told_apart() -> None:
+    image = 100 / 360
+    values = {f"r{i}": dict.fromkeys(range(3), 50 + i / 7) for i in range(6)}
+    assert fit(values).apart == fit(values, image).apart == ()
+    values["r2"] = {0: 50.0, 1: 50.0, 2: 50.0 + image}
+    whole = fit(values, image)
+    assert whole.apart == ()
+    assert all(c is not None and c.half >= image for c in whole.changes(walk(values)))
+    assert fit({}).changes([("a", "b")]) == [None]
+
+
 @settings(max_examples=25)
 @given(st.integers(3, 6), st.integers(2, 4), st.integers(0, 1000), st.data())
 def test_single_intervals_are_those_of_statsmodels(rungs: int, seeds: int, seed: int, data: st.DataObject) -> None:
