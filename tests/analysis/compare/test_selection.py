@@ -60,6 +60,15 @@ def test_one_choice_for_all_rungs_is_one_table_though_some_have_it_anyway(make_s
         found(study)
 
 
+def test_a_reference_stands_beside_rungs_that_were_given_what_it_does_not_have(make_study: Make, composed: Any) -> None:
+    study = make_study()
+    for which in ("rung=gelu", "rung=resnet", "reference=test_resnet"):
+        done(study, composed(which, "spec.kernel_size=5"))
+    group = found(study)
+    assert set(group.runs["rung"]) == {"gelu", "resnet", "test_resnet"}
+    assert "spec.kernel_size=5 instead of the ladder's value in gelu, resnet" in group.notes
+
+
 def test_what_earlier_versions_hashed_otherwise_stays_in_its_table(make_study: Make, composed: Any) -> None:
     """`spec.drop_path=0` beside none: one network and two group hashes, and the configs did not say in what."""
     study = make_study()

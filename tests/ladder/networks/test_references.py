@@ -46,7 +46,9 @@ def test_without_a_rung_a_sweep_is_of_the_references_alone() -> None:
 
 def test_references_may_be_compared_with_the_rungs_under_the_same_choices() -> None:
     runs = runs_of([*FEW, "rung=gelu", "reference=[test_resnet]", "recipe.drop_path=0.1", "spec.kernel_size=5"])
-    assert len({run.group_hash for run in runs}) == 1
+    plain = runs_of([*FEW, "reference=[test_resnet]", "recipe.drop_path=0.1"])
+    assert [run.label for run in plain] == [run.label for run in runs if run.rung.is_reference], "no kernel of its own"
+    assert {run.group_hash for run in plain} == {run.group_hash for run in runs if run.rung.is_reference}
     assert len({run.config_hash for run in runs}) == 4
     assert runs[0].spec.to_dict()["kernel_size"] == 5
     assert runs[-1].spec == TimmSpec("test_resnet", image_size=32, drop_path=0.1)
