@@ -20,33 +20,53 @@ from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
 from ladder.runs.execute import execute, prepare
 from ladder.runs.hydra import check_experiments, explained, keys_of, register_schema
-from ladder.runs.outcome import OUTCOMES, Outcome
+from ladder.runs.objective import RunFailed, answer, check_direction
+from ladder.runs.outcome import NOT_STARTED, OUTCOMES, Outcome
 from ladder.streams import say
 
 _full_error = False  # whether the user wants tracebacks
 
 
-def task(cfg: Any) -> Outcome:
-    """Hydra's task function: prepare and execute one config. All trouble is an outcome: Hydra would add its lines."""
-    try:
-        with explained(sys.argv[1:]):
-            _check_command()
-            run = prepare(cfg)
-            _tell(run)
-        outcome = execute(run)
-    except Exception as error:
-        refused = tell(error, _full_error) == 2
-        outcome = Outcome("refused" if refused else "failed", "", one_line(error))
+def task(cfg: Any) -> Outcome | float:
+    """Hydra's task function: prepare and execute one config. All trouble is an outcome: Hydra would add its lines.
+
+    A sweeper that is not ours gets the final top-1 instead of the outcome; of a run that failed an exception.
+    """
+    from hydra.types import RunMode
+
+    hydra, folder = _hydra(), None
+    sweeps = hydra is not None and hydra.mode == RunMode.MULTIRUN
+    if sweeps and any(outcome.state == "stopped" for outcome in OUTCOMES):  # a signal is for the whole sweep
+        outcome = Outcome("stopped", "", NOT_STARTED)
+    else:
+        try:
+            with explained(sys.argv[1:]):
+                if sweeps:
+                    check_direction(hydra.sweeper)
+                _check_command()
+                run = prepare(cfg)
+                _tell(run)
+            folder = run.dir
+            outcome = execute(run)
+        except Exception as error:
+            refused = tell(error, _full_error) == 2
+            outcome = Outcome("refused" if refused else "failed", "", one_line(error))
     OUTCOMES.append(outcome)
-    return outcome
+    return answer(hydra.sweeper, outcome, folder) if sweeps else outcome
+
+
+def _hydra() -> Any:
+    """Hydra's own config; None where it did not start this."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.get() if HydraConfig.initialized() else None
 
 
 def _hydra_of_one_run() -> Any:
     """Hydra's own config, where it starts one run, here; None in a sweep."""
-    from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    hydra = _hydra()
     return hydra if hydra and hydra.mode == RunMode.RUN else None
 
 
@@ -92,6 +112,10 @@ def main() -> int:
     try:
         with explained(sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except RunFailed as failed:  # under a sweeper or launcher that is not ours
+        if failed.outcome not in OUTCOMES:  # in another process
+            tell(failed, _full_error)
+        OUTCOMES.append(failed.outcome)
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]

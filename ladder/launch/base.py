@@ -17,8 +17,9 @@ from ladder.errors import UserError
 from ladder.launch import study
 from ladder.launch.compose import Composer
 from ladder.launch.jobs import Job, Ledger
-from ladder.launch.view import View, summary
-from ladder.runs.outcome import OUTCOMES, Outcome
+from ladder.launch.view import LEFT, View, summary
+from ladder.runs.objective import RunFailed, answer, check_direction
+from ladder.runs.outcome import NOT_STARTED, OUTCOMES, Outcome
 from ladder.runs.resolve import Run
 from ladder.streams import say
 
@@ -36,25 +37,30 @@ class StudyLauncher(Launcher):
 
     def __init__(self) -> None:
         self.composer: Composer | None = None  # the sweeper's, which has composed all jobs already
+        self.sweeper: Any = {}  # Hydra's config of it
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what composes configs. The task function is always ours."""
         loader: Any = hydra_context.config_loader
-        self.composer = Composer(loader, config)
+        self.composer, self.sweeper = Composer(loader, config), config.hydra.sweeper
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """See every job's run done, or say why not. Raises UserError for a mistake, before anything starts."""
         assert self.composer is not None
         self.check()
+        check_direction(self.sweeper)
         runs = [self.composer.run(overrides) for overrides in job_overrides]
         unique = {run.dir.path: run for run in runs}  # two ways to name one rung are one run
         for run in unique.values():
             run.adopt()
             run.dir.check()
-        outcomes = self._launch(list(unique.values()))
+        if any(outcome.state == "stopped" and outcome.error != LEFT for outcome in OUTCOMES):  # in an earlier batch
+            outcomes = {path: Outcome("stopped", run.label, NOT_STARTED) for path, run in unique.items()}
+        else:
+            outcomes = self._launch(list(unique.values()))
         OUTCOMES.extend(outcomes.values())
         pairs = zip(job_overrides, runs, strict=True)
-        return [_returned(overrides, outcomes[run.dir.path]) for overrides, run in pairs]
+        return [_returned(overrides, self.sweeper, outcomes[run.dir.path], run) for overrides, run in pairs]
 
     def check(self) -> None:
         """Raise UserError for a parameter that can't be."""
@@ -72,7 +78,7 @@ class StudyLauncher(Launcher):
         for run in runs:
             folders.setdefault(run.dir.path.parent, []).append(run.label)
         name = ", ".join(str(folder) for folder in folders)
-        command = shlex.join(["ladder", "train", *sys.argv[1:]])
+        command = command_line()
         outcomes = {run.dir.path: Outcome("skipped", run.label) for run in runs if run.dir.is_done}
         todo = [run for run in runs if run.dir.path not in outcomes]
         if todo:
@@ -91,6 +97,11 @@ class StudyLauncher(Launcher):
         return outcomes
 
 
+def command_line() -> str:
+    """What was typed to launch the sweep."""
+    return shlex.join(["ladder", "train", *sys.argv[1:]])
+
+
 def check_whole(name: str, value: object, least: int = 1, or_null: bool = False) -> None:
     """Raise UserError where a launcher's parameter is not a whole number from `least`."""
     if or_null and value is None:
@@ -107,7 +118,10 @@ def plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _returned(overrides: Sequence[str], outcome: Outcome) -> JobReturn:
-    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    returned.return_value = outcome
+def _returned(overrides: Sequence[str], sweeper: Any, outcome: Outcome, run: Run) -> JobReturn:
+    returned = JobReturn(overrides=overrides)
+    try:
+        returned.return_value, returned.status = answer(sweeper, outcome, run.dir), JobStatus.COMPLETED
+    except RunFailed as failed:
+        returned.return_value, returned.status = failed, JobStatus.FAILED
     return returned

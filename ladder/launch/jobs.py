@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from ladder.errors import UserError
-from ladder.launch.view import NOT_STARTED, View
+from ladder.launch.view import View
 from ladder.runs.folder import HEARTBEAT_LIMIT, Status
-from ladder.runs.outcome import Outcome
+from ladder.runs.outcome import NOT_STARTED, Outcome
 from ladder.runs.resolve import Run
 
 SURELY_ALIVE = 5.0  # seconds since a heartbeat within which somebody must be training

@@ -16,9 +16,8 @@ from ladder.errors import UserError, one_line
 from ladder.launch.base import MakeLedger, StudyLauncher, plain
 from ladder.launch.child import LOG, redirect
 from ladder.launch.task import train
-from ladder.launch.view import NOT_STARTED
 from ladder.launch.watch import Watch
-from ladder.runs.outcome import Outcome, StopFlag
+from ladder.runs.outcome import NOT_STARTED, Outcome, StopFlag
 from ladder.runs.resolve import Run
 from ladder.streams import say
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError
-from ladder.paths import open_own, refuse_links, strict_json, write_atomic
+from ladder.paths import make_folders, open_own, refuse_links, remove_empty, strict_json, write_atomic
 from ladder.runs.folder import FORMAT
 from ladder.runs.records import Record, Unreadable, read_json, read_json_or_none
 
@@ -24,14 +24,18 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
 
     Raises UserError where the folder can't be written.
     """
+    made: list[Path] = []
     try:
-        study.mkdir(parents=True, exist_ok=True)
+        made = make_folders(study)
         with open(open_own(study / LOCK), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two launchers at once: neither loses the other's note
             note = {"launched": time.time(), "runs": list(labels)}
             content = {"format": FORMAT, "launches": {**_noted(study), command: note}}
             write_atomic(study / FILE, strict_json(content, 1), follow=False)
     except OSError as error:
+        if made:
+            (study / LOCK).unlink(missing_ok=True)
+            remove_empty(made)
         raise _unwritable(study, error.strerror or "") from None
 
 

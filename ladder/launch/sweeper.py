@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ladder.errors import UserError
+from ladder.errors import UserError, one_line
+from ladder.launch.base import StudyLauncher, command_line
 from ladder.launch.compose import Composer
 from ladder.launch.designed import Designed, designed_jobs
-from ladder.launch.view import LEFT
+from ladder.launch.view import LEFT, summary
 from ladder.runs.hydra import check_experiments
 from ladder.runs.notes import notes
-from ladder.runs.outcome import OUTCOMES
+from ladder.runs.objective import RunFailed
+from ladder.runs.outcome import OUTCOMES, Outcome
 from ladder.runs.resolve import Run
 from ladder.streams import say
 
@@ -100,10 +103,24 @@ class StudySweeper(Sweeper):
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in batches:
-            returns.append(self.launcher.launch(batch, initial_job_idx=launched))
+            returns.append(self._launch(batch, launched))
             launched += len(batch)
-            for returned in returns[-1]:
-                _ = returned.return_value  # raises where another launcher's job did
+        return returns
+
+    def _launch(self, batch: list[list[str]], launched: int) -> Sequence[JobReturn]:
+        """Launch jobs. Of those that another's launcher ran, possibly elsewhere, take up the outcomes."""
+        if isinstance(self.launcher, StudyLauncher):
+            return self.launcher.launch(batch, initial_job_idx=launched)
+        assert self.launcher is not None and self.config is not None
+        try:
+            returns = self.launcher.launch(batch, initial_job_idx=launched)
+        except Exception as error:  # a process that died: each launcher has errors of its own
+            raise RunFailed(Outcome("failed", "the launcher", f"{type(error).__name__}: {one_line(error)}")) from error
+        found: dict[Path, Outcome] = {}
+        for run, returned in zip(map(self.composer.run, batch), returns, strict=True):
+            found[run.dir.path] = replace(returned.return_value, label=run.label)  # raises where the job did
+        OUTCOMES.extend(found.values())
+        say(summary(str(self.config.hydra.sweep.dir), found, command_line()))
         return returns
 
 
@@ -113,11 +130,22 @@ def jobs_of(
     """The jobs of a sweep: those of a design where one is asked for, else the grid. Raises UserError."""
     given = [f"{key}={value}" for key, value in params.items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
+    check_values(overrides)
     designed = designed_jobs(composer, overrides)
     if designed is None:
         return grid(loader, params, arguments, batch_size), None
     size = batch_size or len(designed.jobs)
     return [designed.jobs[i : i + size] for i in range(0, len(designed.jobs), size)], designed
+
+
+def check_values(overrides: Sequence[Override]) -> None:
+    """Raise UserError for an override that sweeps over no value: there would be no run, and nothing to tell."""
+    for override in overrides:
+        if override.is_sweep_override() and next(override.sweep_string_iterator(), None) is None:
+            raise UserError(
+                f"{override.input_line}: stands for no value; give a list, such as {override.key_or_group}=A,B, or"
+                " range(START,STOP) with STOP above START"
+            )
 
 
 def studies(loader: Any, master: DictConfig, arguments: Sequence[str]) -> list[tuple[DictConfig, list[str]]]:
@@ -127,6 +155,7 @@ def studies(loader: Any, master: DictConfig, arguments: Sequence[str]) -> list[t
     """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
     asked = [override for override in parsed if override.key_or_group == "experiment"]
+    check_values(asked)
     check_experiments(asked)
     if not asked or not asked[-1].is_sweep_override():
         return [(master, list(arguments))]

@@ -11,13 +11,12 @@ from typing import Any, Protocol, TextIO, cast
 
 from ladder.launch.child import LOG
 from ladder.runs.folder import Status
-from ladder.runs.outcome import Outcome
+from ladder.runs.outcome import NOT_STARTED, Outcome
 from ladder.runs.resolve import Run
 from ladder.streams import Steady, say
 from ladder.training.progress import duration
 
 REFRESH = 4  # a second
-NOT_STARTED = "not started"  # the cause of a run that a stopped launch did not come to
 LEFT = "left in the queue"  # the cause of a run that goes on, or will, without this launcher
 NEWS = 60.0  # seconds between lines about the whole sweep, where there is no terminal
 

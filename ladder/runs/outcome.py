@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+NOT_STARTED = "not started"  # the cause of a run that a stopped sweep did not come to
 STOPPED = 75  # exit code; EX_TEMPFAIL: try again later
 
 
