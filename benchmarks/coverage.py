@@ -3,6 +3,7 @@
     python benchmarks/coverage.py                 # 2,000 studies of 13 rungs x 3 seeds of each kind
     python benchmarks/coverage.py --only missing  # one kind
     python benchmarks/coverage.py --format md     # as a table of docs/statistics.md
+    python -m benchmarks.coverage --study runs/published/cifar10 --format md    # a real study by each kind of interval
 
 Each study draws changes, an effect of each seed, and noise; then the changes' intervals are asked for, one by one and
 all at once. Printed for each kind: how often single intervals hold the true change (over all changes, and of the
@@ -13,7 +14,7 @@ interval that stands on two rungs alone (paired t, or Welch's).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,13 +113,52 @@ def simulate(draw: Draw, studies: int) -> Result:
     )
 
 
-def main() -> None:
+def of_study(folder: str) -> list[list[str]]:
+    """The changes of a study with the interval of two rungs alone, of each by the model, and of all at once.
+
+    A star marks an interval that leaves 0 out. The last lines: mean half width, and verdicts unlike the first kind's.
+    """
+    from analysis.compare.summary import summarise
+    from analysis.read.load import load
+
+    (table,) = summarise(load(folder))
+    assert table.fit is not None
+    rows = [row for row in table.rows if row.change is not None and row.against is not None]
+    pairs = [(str(row.against), row.rung) for row in rows]
+    values = {row.rung: row.values for row in table.rows}
+    kinds = [
+        [fit({a: values[a], b: values[b]}, table.fit.floor).changes([(a, b)])[0] for a, b in pairs],
+        table.fit.changes(pairs, kind="each"),
+        table.fit.changes(pairs, kind="all"),
+    ]
+    found = [[change for change in changes if change is not None] for changes in kinds]
+    out = [["step", "change", "two rungs alone", "each, by the model", "all at once, by the model"]]
+    for row, *changes in zip(rows, *found, strict=True):
+        cells = [f"±{c.half:.2f}" + ("" if c.within_noise else " *") for c in changes]
+        out.append([row.title, f"{changes[0].delta:+.2f}", *cells])
+    means = [f"±{np.mean([c.half for c in changes]):.2f}" for changes in found]
+    clear = [sum(c.within_noise is False for c in changes) for changes in found]
+    other = [sum(a.within_noise != b.within_noise for a, b in zip(found[0], c, strict=True)) for c in found]
+    out.append(["mean half width", "", *means])
+    out.append(["clear of 0", "", *(f"{n} of {len(rows)}" for n in clear)])
+    out.append(["verdicts unlike those of two rungs alone", "", *("-" if not n else str(n) for n in other)])
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--only", choices=sorted(_kinds()))
     parser.add_argument("--format", choices=("text", "md"), default="text")
-    args = parser.parse_args()
+    parser.add_argument("--study", metavar="FOLDER", help="no simulation: the intervals of this study")
+    args = parser.parse_args(argv)
+    if args.study:
+        rows = of_study(args.study)
+        if args.format == "md":
+            rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        return
     head = ["studies", "single", "worst", "whole studies", "±", "± all", "two rungs: single", "whole studies", "±"]
     rows = [head]
     for name, (words, draw) in _kinds().items():
