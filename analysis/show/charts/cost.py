@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,8 @@ def draw(title: str, data: Sequence[Breakdown], by: str, note: str, columns: int
         head = style.title_height(title, columns) + 0.04
         bottom, top = 0.46 + (size + 1) / 72 * len(notes), head + key + 0.1
         fig = style.figure(columns, top + bottom + line * len(data))
-        labels = style.text_width(fig, [one.label for one in data], size - 0.3)
+        data = [replace(one, label=style.fit(fig, one.label, 0.36 * width, size - 0.3)) for one in data]
+        labels = style.text_width(fig, [x for one in data for x in one.label.split("\n")], size - 0.3)
         left = 0.06 + labels + 0.08
         panel = (width - left - 0.12) / 2
         total = max(sum(macs for macs, _ in one.parts.values()) for one in data)

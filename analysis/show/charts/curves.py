@@ -57,6 +57,7 @@ def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int 
                 axes.sharey(shared)
             shared = shared or axes
             _panel(axes, data, column, rows, before, -0.36 / plot_h, fold)
+            name = style.fit(fig, name, cell_w - 0.14, size, fontstyle="italic")
             axes.set_title(name, loc="left", fontsize=size, style="italic", pad=2)
             axes.tick_params(labelleft=i % across == 0)
             axes.set_xlabel("epoch", labelpad=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.compare.summary import Table
 
 HATCH = "/////"
+GROUP, LABEL = 0.2, 0.36  # of the width, at most
 _LINE = {1: 0.215, 2: 0.225}  # inches per bar
 
 
@@ -96,16 +97,23 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         title = table.title if behind is None else f"{table.title}, {behind.title}"
         top, bottom = style.title_height(title, columns) + 0.2, 0.46 + (size + 1) / 72 * len(notes)
         fig = style.figure(columns, top + bottom + line * len(data))
-        groups = [_fold(g, columns) for g in dict.fromkeys(bar.group for bar in data) if g]
+        names = {
+            g: style.fit(fig, _fold(g, columns), GROUP * width, size - 0.3, 3, fontstyle="italic")
+            for g in dict.fromkeys(bar.group for bar in data)
+        }
+        groups = [name for name in names.values() if name]
         words = style.text_width(fig, [x for g in groups for x in g.split("\n")], size - 0.3, fontstyle="italic")
-        data = [replace(bar, label=_fold(bar.label, columns, label=True)) for bar in data]
+        data = [
+            replace(bar, label=style.fit(fig, _fold(bar.label, columns, label=True), LABEL * width, size, 2))
+            for bar in data
+        ]
         labels = style.text_width(fig, [x for bar in data for x in bar.label.split("\n")], size)
         left = 0.06 + (words + 0.16 if groups else 0) + labels + 0.06
         right = 0.95 if columns == 2 else 0.6
         wide = width - left - right - 0.1
         axes = style.place(fig, left, bottom, wide, line * len(data))
         _draw_bars(axes, data, size, (style.text_width(fig, ["00.0"], size - 0.3) + 0.1) / wide)
-        _draw_groups(axes, data, columns, size, 0.06 + words + 0.05)
+        _draw_groups(axes, data, columns, size, 0.06 + words + 0.05, names)
         macs = style.place(fig, width - right, bottom, right - 0.06, line * len(data))
         _draw_macs(macs, data, size, walk=table.kind == "chain")
         axes.set_xlabel(style.top1_label(table, paper))
@@ -210,7 +218,9 @@ def _limits(data: Sequence[Bar], room: float) -> tuple[float, float]:
     return low, low + (max(highs) - low) / (1 - room)
 
 
-def _draw_groups(axes: Axes, data: Sequence[Bar], columns: int, size: float, where: float) -> None:
+def _draw_groups(
+    axes: Axes, data: Sequence[Bar], columns: int, size: float, where: float, names: Mapping[str, str]
+) -> None:
     """The group names left of the labels, a line along the bars of each. `where`: inches from the figure's left."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import blended_transform_factory
@@ -228,7 +238,7 @@ def _draw_groups(axes: Axes, data: Sequence[Bar], columns: int, size: float, whe
                 Line2D([x, x], [start - 0.36, end + 0.36], transform=mixed, clip_on=False, color=style.DIM, lw=1.2)
             )
             fig.text(
-                *(x - 0.05 / style.WIDTHS[columns], (start + end) / 2, _fold(group, columns)),
+                *(x - 0.05 / style.WIDTHS[columns], (start + end) / 2, names[group]),
                 transform=mixed,
                 ha="right",
                 va="center",

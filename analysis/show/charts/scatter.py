@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analysis.show.charts import style
@@ -97,6 +97,7 @@ def _draw(
         height = max(2.3 if columns == 1 else 3.2, row * len(points) + 0.1)
         fig = style.figure(columns, style.title_height(title, columns) + 0.13 + bottom + height)
         shown = points if columns == 2 else _short(points)
+        shown = [replace(p, label=style.fit(fig, p.label, 0.4 * width, size - 0.6)) for p in shown]
         names = style.text_width(fig, [p.label for p in shown], size - 0.6)
         left = 0.5 if columns == 1 else 0.58
         axes = style.place(fig, left, bottom, width - left - names - 0.42, height)

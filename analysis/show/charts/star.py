@@ -33,8 +33,8 @@ def draw(table: Table, *, paper: bool = False, columns: int = 2) -> Figure | Non
         title = f"{table.title}: what each step changed"
         top, bottom = style.title_height(title, columns), 0.46 + (size + 1) / 72 * len(notes)
         fig = style.figure(columns, top + bottom + line * len(rows))
-        labels = [_label(table, row) for row, _ in rows]
-        left = 0.06 + style.text_width(fig, labels, size) + 0.08
+        labels = [style.fit(fig, _label(table, row), 0.45 * width, size, 2) for row, _ in rows]
+        left = 0.06 + style.text_width(fig, [x for label in labels for x in label.split("\n")], size) + 0.08
         numbers = style.text_width(fig, [_number(c) for _, c in rows], size - 0.6) + 0.06
         axes = style.place(fig, left, bottom, width - left - numbers - 0.1, line * len(rows))
         axes.grid(axis="x")

@@ -108,11 +108,37 @@ def text_width(fig: Figure, texts: Iterable[str], size: float, **font: Any) -> f
     return widest / fig.dpi
 
 
-def wrap(text: str, width: float, size: float) -> list[str]:
-    """Text in lines of at most `width` inches, by the font's mean width of a letter."""
+def fit(fig: Figure, text: str, room: float, size: float, lines: int = 1, **font: Any) -> str:
+    """The text as it is where it takes at most `room` inches; else on up to `lines` lines, the end left out."""
     import textwrap
 
-    return textwrap.wrap(text, int(width * 72 / (size * 0.565)))
+    def width(of: str) -> float:
+        return text_width(fig, of.split("\n"), size, **font)
+
+    if width(text) <= room and text.count("\n") < lines:
+        return text
+    letters = len(text)
+    for _ in range(30):
+        letters = max(
+            min(letters - 1, int(letters * room / max(width("\n".join(textwrap.wrap(text, letters))), 1e-3))), 1
+        )
+        folded = "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder="…"))
+        if width(folded) <= room or letters == 1:
+            return folded
+    return "…"
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Text in lines of at most `width` inches: by the font's mean width of a letter, by fewer where those are wide."""
+    import textwrap
+
+    letters = int(width * 72 / (size * 0.565))
+    lines = textwrap.wrap(text, letters)
+    scratch = figure(1, 1)
+    while letters > 1 and (found := text_width(scratch, lines, size)) > width:
+        letters = max(1, min(letters - 1, int(letters * width / found)))
+        lines = textwrap.wrap(text, letters)
+    return lines
 
 
 def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:
