@@ -67,7 +67,7 @@ def test_a_machine_without_slurm_is_told(sweep: Sweep, on_a_cluster: Path) -> No
         (
             "slurm",
             "hydra.launcher.partitoin=gpu",
-            "unknown config key of hydra.launcher 'partitoin'; did you mean partition",
+            "unknown setting of hydra/launcher=slurm 'partitoin'; did you mean partition",
         ),
         ("ray", "hydra.launcher.num_gpus=-1", "num_gpus=-1: must be a number from 0, or null"),
         ("ray", "hydra.launcher.init=x", "hydra.launcher.init: must be a mapping"),
