@@ -54,6 +54,7 @@ class Data(abc.ABC):
 
     info: DataInfo
     steps_per_epoch: int  # optimiser steps
+    crop_pct: float = 1.0  # in evaluation: the centre crop's side / the side that the image is resized to
 
     @abc.abstractmethod
     def train_batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:

@@ -52,6 +52,7 @@ class StreamData(Data):
         self.steps_per_epoch = self.info.train_size // share.global_batch
         for reader in (self._train.reader, self._eval.reader):
             _Count.replace(reader)
+        self.crop_pct = recipe.eval_crop_pct
         self._transforms = train_transform(recipe, data), eval_transform(recipe, data, final=False)
         self._erase = Erase(recipe, (data.in_chans, data.image_size, data.image_size), seed, device)
 

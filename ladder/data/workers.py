@@ -60,6 +60,7 @@ class WorkerData(Data):
         self._seed, self._share = seed, share
         self._erase = Erase(recipe, (data.in_chans, data.image_size, data.image_size), seed, device)
         final = _have_size(source.evaluation, data.image_size)
+        self.crop_pct = 1.0 if final else recipe.eval_crop_pct
         self._train = _Pool(source.train, train_transform(recipe, data), data, device)
         self._eval = _Pool(source.evaluation, eval_transform(recipe, data, final), data, device)
 

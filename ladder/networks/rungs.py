@@ -14,7 +14,7 @@ from ladder.paths import conf_dir
 from ladder.yaml_files import read_yaml
 
 _KEYS = (
-    *("name", "title", "network", "source", "paper_data", "image_size", "kind"),
+    *("name", "title", "network", "source", "paper_data", "image_size", "evaluation", "kind"),
     *("base", "steps", "side", "references"),
 )
 
@@ -212,6 +212,10 @@ class Ladder:
             raise UserError(f"ladder {values.get('name', '?')}: a key holds what it cannot: {error}") from None
         if ladder.kind not in ("chain", "star"):
             raise UserError(f"ladder {ladder.name}: kind={ladder.kind!r}; allowed: chain, star")
+        evaluation = values.get("evaluation") or {}  # read where rungs are registered with timm
+        for key in evaluation if isinstance(evaluation, Mapping) else [evaluation]:
+            if key not in ("recipe", "data"):
+                raise unknown(f"key of evaluation of ladder {ladder.name}", key, ("recipe", "data"))
         if ladder.network not in SPECS:  # a model of timm has no steps
             raise UserError(f"ladder {ladder.name}: {unknown('network', ladder.network, SPECS)}")
         names = [s.name for s in (ladder.base, *ladder.steps, *ladder.side)]

@@ -68,6 +68,8 @@ def load_model(path: str | Path) -> nn.Module:
     """The trained network of a run folder or of its `model.safetensors`, in eval mode, on the CPU.
 
     `model.about` holds what the file says of it: ladder, rung, class_names, image_size, mean, std, top1.
+    `model.pretrained_cfg` is what timm asks for how the run evaluated (`timm.data.resolve_model_data_config(model)`);
+    files from before it was written have none.
     Raises UserError where there is no such file or it is not one of ours.
     """
     tensors, metadata = read_weights(path)
@@ -76,4 +78,7 @@ def load_model(path: str | Path) -> nn.Module:
     model = build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
     model.load_state_dict(tensors)
     model.about = about
+    if "evaluation" in about:
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in about["evaluation"].items()}
+        model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **given}  # type: ignore[assignment]
     return model.eval()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,10 +123,9 @@ def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any)
     )
 
 
-def _register(ladder: str, rung: str, image_size: int) -> None:
+def _register(ladder: str, rung: str, cfg: Mapping[str, Any]) -> None:
     name = f"ladder_{ladder}_{rung}"
-    cfg = {"input_size": (3, image_size, image_size), "first_conv": "stem.conv", "classifier": "head.fc"}
-    default_cfgs.update(generate_default_cfgs({name: cfg}))
+    default_cfgs.update(generate_default_cfgs({name: {**cfg, "first_conv": "stem.conv", "classifier": "head.fc"}}))
 
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return _timm_model(ladder, rung, pretrained, **kwargs)
@@ -137,15 +136,37 @@ def _register(ladder: str, rung: str, image_size: int) -> None:
     register_model(entrypoint)
 
 
+_loader: Callable[[str], Any] = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@cache
+def _read(group: str, name: str) -> dict[str, Any]:
+    return dict(_loader((conf_dir() / group / f"{name}.yaml").read_text()))
+
+
+def _evaluation(ladder: Mapping[str, Any]) -> dict[str, Any]:
+    """How a ladder's rungs are evaluated, as timm's `pretrained_cfg` says it; what no file says is timm's default."""
+    size, names = int(ladder.get("image_size", 224)), ladder.get("evaluation") or {}
+    recipe, data = (_read(group, names[group]) if group in names else {} for group in ("recipe", "data"))
+    given = {
+        "interpolation": recipe.get("interpolation"),
+        "crop_pct": recipe.get("eval_crop_pct"),
+        "mean": data.get("mean"),
+        "std": data.get("std"),
+    }
+    cfg = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if value is not None}
+    return {"input_size": (3, size, size), **cfg}
+
+
 def _register_all() -> None:
     """Tell timm the names of all rungs. Reads names only: specs are built, and checked, when a model is asked for."""
-    loader: Callable[[str], Any] = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     for path in sorted((conf_dir() / "ladder").glob("*.yaml")):
         try:
-            values = loader(path.read_text())
+            values = _loader(path.read_text())
             rungs = [values["base"], *(values.get("steps") or []), *(values.get("side") or [])]
+            cfg = _evaluation(values)
             for rung in rungs:
-                _register(path.stem, str(rung["name"]), int(values.get("image_size", 224)))
+                _register(path.stem, str(rung["name"]), cfg)
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
             # One broken file must not take the others with it; load_ladder says what is wrong with it.
             logging.getLogger(__name__).warning("ladder file %s is not registered with timm: %r", path, error)

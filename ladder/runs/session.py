@@ -20,6 +20,7 @@ import torch
 
 import ladder
 from ladder.networks.cost import measure_cost
+from ladder.data.augment import channels
 from ladder.errors import UserError, one_line
 from ladder.streams import say
 from ladder.runs.heartbeat import Heartbeat
@@ -119,6 +120,7 @@ def _train(
         if ranks.is_main:
             about = {k: result[k] for k in ("ladder", "rung", "seed", "num_classes", "in_chans", "image_size")}
             about |= {"class_names": list(engine.data.info.class_names), "mean": run.data.mean, "std": run.data.std}
+            about["evaluation"] = evaluation(run, engine)
             save_model(folder.path / FILE, engine.model, run.spec, about | {"top1": result["final"]["top1"]})
             folder.write_result(result)
             log.info("done: top-1 %.2f after %d epochs", result["final"]["top1"], run.recipe.epochs)
@@ -225,6 +227,18 @@ def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None], sta
         "started": datetime.fromtimestamp(status.begun, UTC).isoformat(timespec="seconds"),  # its first attempt
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "attempts": status.attempts,
+    }
+
+
+def evaluation(run: Run, engine: Engine) -> dict[str, Any]:
+    """How the run evaluated, in the words of timm's `pretrained_cfg`."""
+    data, count = run.data, run.data.in_chans
+    return {
+        "input_size": (count, data.image_size, data.image_size),
+        "mean": channels(data.mean, count),
+        "std": channels(data.std, count),
+        "crop_pct": engine.data.crop_pct,
+        "interpolation": run.recipe.interpolation,
     }
 
 

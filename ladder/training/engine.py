@@ -348,12 +348,10 @@ class Engine:
         In fp16 gradients overflow now and then: the scaler skips the update and halves its scale. At a scale of 1,
         which bf16 and float32 always have, it is no overflow of scaled gradients.
         """
-        if not self.scaler.is_enabled():
-            assert norm is not None
+        if norm is not None and not self.scaler.is_enabled():
             return ~torch.isfinite(norm + loss)
-        found = torch.stack(
-            list(self.scaler._per_optimizer_states[id(self.optimizer)]["found_inf_per_device"].values())
-        )
+        state = self.scaler._per_optimizer_states[id(self.optimizer)]
+        found = torch.stack(list(state["found_inf_per_device"].values()))
         scale = self.scaler._get_scale_async()
         assert scale is not None
         return torch.where(found.sum() > 0, scale <= 1, ~torch.isfinite(loss))

@@ -10,6 +10,7 @@ import warnings
 import pytest
 import timm
 import torch
+import yaml
 from timm.models import get_notrace_functions, get_notrace_modules, group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from ladder.errors import UserError
 from ladder.networks.rungs import list_ladders, load_ladder
 from ladder.networks.spec import Spec
-from ladder.networks.zoo import build_model
+from ladder.networks.zoo import build_model, default_cfgs
+from ladder.paths import conf_dir
+from ladder.runs.config import DataConfig
 
 SMALL = [
     f"ladder_convnext_32_{r.name}" for r in (*load_ladder("convnext_32").rungs, *load_ladder("convnext_32").side_rungs)
@@ -236,6 +239,19 @@ def test_the_config_describes_the_model(name: str) -> None:
     with torch.inference_mode():
         features = model.eval().forward_features(torch.randn(1, *cfg["input_size"]))
     assert features.shape[2:] == cfg["pool_size"]
+
+
+@pytest.mark.parametrize("ladder", list_ladders())
+def test_timm_evaluates_a_ladder_as_its_recipe_does(ladder: str) -> None:
+    used = yaml.safe_load((conf_dir() / "ladder" / f"{ladder}.yaml").read_text())["evaluation"]
+    recipe, data = (yaml.safe_load((conf_dir() / k / f"{used[k]}.yaml").read_text()) for k in ("recipe", "data"))
+    told = timm.data.resolve_data_config(
+        {}, pretrained_cfg=default_cfgs[f"ladder_{ladder}_{load_ladder(ladder).base.name}"].default.to_dict()
+    )
+    assert (told["crop_pct"], told["interpolation"]) == (recipe["eval_crop_pct"], recipe["interpolation"])
+    defaults = DataConfig()
+    assert list(told["mean"]) == data.get("mean", defaults.mean) and list(told["std"]) == data.get("std", defaults.std)
+    assert told["input_size"] == (3, load_ladder(ladder).image_size, load_ladder(ladder).image_size)
 
 
 def test_drop_path_rate_is_the_drop_path_of_the_spec() -> None:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from tiny import assert_equal, config, final_state, kill, run_of, start, train, wait, wait_for
 
@@ -76,6 +77,18 @@ def test_the_exported_network_gives_the_reported_accuracy(done) -> None:
     top1, loss = measured(ladder.load_model(done.dir.path), done)
     assert top1 == pytest.approx(result["final"]["top1"], abs=1e-9)
     assert loss == pytest.approx(result["final"]["eval_loss"], rel=1e-5)
+
+
+def test_timm_evaluates_the_exported_network_as_the_run_did(done) -> None:
+    from ladder.data.sources import open_source
+
+    model = ladder.load_model(done.dir.path)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    images = open_source(done.data).evaluation
+    with torch.no_grad():
+        logits = model(torch.stack([transform(images.open(i).convert("L")) for i in range(len(images.labels))]))
+    top1 = 100 * float((logits.argmax(1).numpy() == images.labels).mean())
+    assert top1 == pytest.approx(json.loads((done.dir.path / "result.json").read_text())["final"]["top1"], abs=1e-4)
 
 
 def test_several_ranks_report_what_the_saved_networks_give(tmp_path: Path) -> None:
