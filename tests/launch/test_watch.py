@@ -10,7 +10,7 @@ import tiny
 
 from ladder.errors import UserError
 from ladder.launch import watch
-from ladder.launch.jobs import Job
+from ladder.launch.jobs import Job, Progress
 from ladder.launch.view import LEFT, View
 from ladder.launch.watch import Watch
 from ladder.runs.folder import Status
@@ -132,3 +132,21 @@ def test_the_folder_of_a_run_that_left_no_word_says_why(tmp_path: Path) -> None:
     follow(Cluster(), [job])
     status = job.run.dir.read_status()
     assert status is not None and (status.state, status.error, status.attempts) == ("failed", "a cause", 1)
+
+
+def test_a_hang_is_told_by_steps_not_by_the_heartbeat() -> None:
+    progress = Progress(since=0.0)
+    assert progress.hangs(None, 1e9) is None, "null: never"
+    assert progress.hangs(30, 30.0) is None
+    assert "no step for 30 s" in str(progress.hangs(30, 31.0)), "one that never began"
+    progress.look(Status(progress=5.0, slowest=2.0, heartbeat=5.0), 31.0)
+    assert progress.hangs(30, 60.0) is None
+    progress.look(Status(progress=5.0, slowest=2.0, heartbeat=60.0), 60.0)
+    assert progress.hangs(30, 62.0) is not None, "it beats, and does not get on"
+
+
+def test_steps_longer_than_the_limit_are_no_hang() -> None:
+    progress = Progress(since=0.0)
+    progress.look(Status(progress=100.0, slowest=100.0), 100.0)
+    assert progress.hangs(30, 100.0 + 3 * 100) is None
+    assert "no step for 300 s" in str(progress.hangs(30, 100.0 + 3 * 100 + 1))
