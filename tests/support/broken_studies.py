@@ -549,7 +549,7 @@ def _judge(code: int, out: str, err: str) -> str:
         return f"exit code {code}"
     if len(errors) != (code == 2):
         return f"exit code {code} and {len(errors)} errors"
-    if rest := [line for line in lines if not line.startswith(("error: ", "skipped ", "warning: "))]:
+    if rest := [line for line in lines if not line.startswith(("error: ", "skipped ", "warning: ", "wandb: "))]:
         return f"stderr has {rest[0]!r}"
     if bad := [c for c in out + err if c != "\n" and not c.isprintable() and c not in "\u200c\u200d\u00a0"]:
         return f"{bad[0]!r} came out"

@@ -99,5 +99,5 @@ def trial(number: int, base: Path, packed: Path, place: Path) -> tuple[str, list
 
 
 def _written(here: Path) -> list[Path]:
-    own = (".config", "cache", ".cache")  # matplotlib's and W&B's
+    own = (".config", ".local", "cache", ".cache")  # matplotlib's and W&B's
     return [path for path in here.iterdir() if path.name not in own]
