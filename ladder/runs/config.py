@@ -76,7 +76,7 @@ class EngineConfig:
 
     precision: str = "float32"  # float32 | bf16 | fp16
     accumulate: int = 1  # micro-batches per optimiser step
-    channels_last: bool = True  # memory layout: faster on CPUs and GPUs alike, equal but for the last bits
+    channels_last: bool = True  # memory layout, equal but for the last bits; benchmarks/step.py compares both
     compile: bool = False  # torch.compile the network
     checkpoint_activations: bool = False  # compute blocks twice, keep less: memory for time
     fused_optimizer: bool | None = None  # null: where torch has it

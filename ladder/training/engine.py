@@ -24,7 +24,7 @@ from ladder.runs.heartbeat import Heartbeat
 from ladder.runs.outcome import STOPPED
 from ladder.runs.resolve import Run
 from ladder.runs.tracking import FINISH_TIMEOUT, Tracker, new_id
-from ladder.training import checkpoint, optim
+from ladder.training import checkpoint, cpu, optim
 from ladder.training.distributed import Ranks
 from ladder.training.progress import Bar
 from ladder.training.seeding import seed_torch
@@ -90,6 +90,8 @@ class Engine:
     def _configure_torch(self) -> None:
         if self.options.threads is not None:
             torch.set_num_threads(self.options.threads)
+        if self.device.type == "cpu":
+            cpu.keep_memory()
         deterministic = self.options.deterministic
         if deterministic is None:
             deterministic = self.device.type == "cpu"
@@ -121,6 +123,8 @@ class Engine:
         self.channels_last = self.options.channels_last
         if self.channels_last and self.device.type == "cpu":
             self.channels_last = can_be_channels_last(self.model, run.data.image_size, info.in_chans)
+        if self.device.type == "cpu" and not self.options.compile:
+            cpu.speed_up(self.model)  # after the line above, which reroutes what a faulty kernel would meet
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         if self.options.sync_batch_norm and self.ranks.world > 1:
