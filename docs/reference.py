@@ -6,12 +6,10 @@ What a value may be is asked of the code: a value that can't be is refused in wo
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import importlib
 import inspect
-import io
 import re
 import types
 import typing
@@ -194,11 +192,12 @@ def commands() -> str:
     for heading, group in cli.COMMANDS.items():
         parts.append(f"## {heading}")
         for name, (module, _) in group.items():
-            output = io.StringIO()
             main = importlib.import_module(module).main
-            with contextlib.redirect_stdout(output):
-                main(["--help"]) if name != "train" else print(importlib.import_module(module).help_text())
-            parts.append(f"### `ladder {name}`\n\n```text\n{output.getvalue().strip()}\n```")
+            if name == "train":
+                text = importlib.import_module(module).help_text()
+            else:  # at one width, whatever the terminal's
+                text = main.make_context(f"ladder {name}", [], resilient_parsing=True, terminal_width=100).get_help()
+            parts.append(f"### `ladder {name}`\n\n```text\n{text.strip()}\n```")
     return "\n\n".join(parts)
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 KEYS = """examples, as FLOPs are not speed:
-  ladder bench ladder=convnext_t models=[swin_tiny_patch4_window7_224]
-  ladder bench ladder=convnext_mini rungs=[resnet,gelu] batch_size=64 format=md
+  ladder bench ladder=convnext_t 'models=[swin_tiny_patch4_window7_224]'
+  ladder bench ladder=convnext_mini 'rungs=[resnet,gelu]' batch_size=64 format=md
 
 keys:
   ladder       a ladder; without `rungs` all its main rungs
