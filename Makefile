@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs docs-check notebooks test test-avx2 test-slow test-slurm test-ray lint format clean distclean
+.PHONY: help setup demo docs docs-check site notebooks test test-avx2 test-slow test-slurm test-ray lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,11 @@ docs: $(STAMP) ## make the documents' tables and pictures again: of runs/publish
 docs-check: $(STAMP) ## tell which of them are out of date
 	@$(BIN)/python docs/build.py --check
 
+site: $(STAMP) ## the pages as a static site with search, in site/
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(MAKE) --no-print-directory setup EXTRAS=docs
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 notebooks: export OMP_NUM_THREADS = 1
 notebooks: $(STAMP) ## execute every notebook from clean (about 3 minutes)
 	@$(BIN)/python -m pytest -m slow tests/notebooks $(ARGS)
@@ -118,7 +123,7 @@ format: $(STAMP) ## put the code into ruff's format, fix what ruff can fix
 # --- Tidying up -------------------------------------------------------------------------------------------------
 
 clean: ## delete caches and build outputs; never runs/
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . \( -path ./$(VENV) -o -path ./runs -o -path ./.git \) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## clean, and delete .venv; never runs/

@@ -173,10 +173,10 @@ def choices() -> str:
         ladder = load_ladder(name)
         side = f" and {len(ladder.side_rungs)} side rungs" if ladder.side_rungs else ""
         ladders.append((f"`{name}`", ladder.title, ladder.kind, f"{len(ladder.rungs)}{side}", f"{ladder.image_size}"))
-    parts = ["## `ladder=`", table(("name", "title", "kind", "rungs", "px"), ladders)]
-    for group in ("recipe", "data"):
+    parts = ["## Ladders: `ladder=`", table(("name", "title", "kind", "rungs", "px"), ladders)]
+    for group, heading in (("recipe", "Recipes"), ("data", "Data sets")):
         rows = [(f"`{path.stem}`", first_sentence(path)) for path in sorted((conf_dir() / group).glob("*.yaml"))]
-        parts += [f"## `{group}=`", table(("name", "what it is"), rows)]
+        parts += [f"## {heading}: `{group}=`", table(("name", "what it is"), rows)]
     return "\n\n".join(parts)
 
 
