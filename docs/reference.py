@@ -23,10 +23,9 @@ from ladder import cli
 from ladder.bench import BenchConfig
 from ladder.errors import UserError
 from ladder.networks.rungs import list_ladders, load_ladder
-from ladder.networks.spec import SPECS, Spec
+from ladder.networks.spec import SPECS
 from ladder.paths import conf_dir
-from ladder.runs.config import DataConfig, EngineConfig, TrainConfig, WandbConfig
-from ladder.training.recipe import Recipe
+from ladder.runs.config import TrainConfig
 
 NEVER = ("no such value", -1, 10**9, 0.5, "", [], [-1.0, -1.0], None)  # each is refused by some key, in helpful words
 WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", types.NoneType: "null", Any: "any"}
@@ -103,32 +102,32 @@ KEYS = ("key", "type", "default", "allowed", "what it is")
 
 def config() -> str:
     """Every key of a run's config, by group."""
-
-    def set_on(make: Callable[[], Any]) -> Callable[[str, Any], object]:
-        def refuse(name: str, value: Any) -> None:
-            made = make()
-            setattr(made, name, value)
-            made.check()
-
-        return refuse
-
-    groups = ("recipe", "data", "engine", "wandb", "spec")
-    parts = ["## The run", table(KEYS, fields_of(TrainConfig, "", resolved(""), without=("ladder", *groups)))]
-    for group, schema, refuse in (
-        ("recipe", Recipe, set_on(lambda: Recipe(name="mine"))),
-        ("data", DataConfig, set_on(lambda: DataConfig(name="mine", source="digits"))),
-        ("engine", EngineConfig, resolved("engine.")),
-        ("wandb", WandbConfig, resolved("wandb.")),
-    ):
-        about = (schema.__doc__ or "").split("\n\n")[0].strip()
-        parts += [f"## `{group}.`", about, table(KEYS, fields_of(schema, f"{group}.", refuse))]
+    hints = typing.get_type_hints(TrainConfig)
+    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind) and name != "spec"}
+    root = fields_of(TrainConfig, "", resolved(""), without=("ladder", "spec", *groups))
+    parts = ["## The run", table(KEYS, root)]
+    for name, kind in groups.items():
+        about = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+        refuse = checked(kind) if hasattr(kind, "check") else resolved(f"{name}.")
+        parts += [f"## `{name}.`", about, table(KEYS, fields_of(kind, f"{name}.", refuse))]
     for network, spec in SPECS.items():
         about = " ".join((spec.__doc__ or "").split("\n\n")[0].split())
-        rows = fields_of(spec, "spec.", refused_by(spec))
+        rows = fields_of(spec, "spec.", lambda name, value, spec=spec: spec().replace(**{name: value}))
         parts += [f"## `spec.` of a ladder with `network: {network}`", about, table(KEYS, rows)]
-    for launcher in ("local", "slurm", "ray"):
+    for launcher in sorted(path.stem for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml")):
         parts += [f"## `hydra.launcher.` with `hydra/launcher={launcher}`", *launcher_keys(launcher)]
     return "\n\n".join(parts)
+
+
+def checked(schema: type) -> Callable[[str, Any], object]:
+    """Refuses as the `check` of a schema does."""
+
+    def refuse(name: str, value: Any) -> None:
+        made: Any = schema(name="mine", source="digits")
+        setattr(made, name, value)
+        made.check()
+
+    return refuse
 
 
 def resolved(prefix: str) -> Callable[[str, Any], object]:
@@ -152,11 +151,6 @@ def resolved(prefix: str) -> Callable[[str, Any], object]:
     return refuse
 
 
-def refused_by(spec: type[Spec]) -> Callable[[str, Any], object]:
-    """Refuses as a spec does; lists become tuples, as from YAML."""
-    return lambda name, value: spec().replace(**{name: value})
-
-
 def launcher_keys(name: str) -> list[str]:
     """What the file says of itself, and its keys with the comments behind them."""
     lines = (conf_dir() / "hydra" / "launcher" / f"{name}.yaml").read_text().splitlines()
@@ -174,7 +168,7 @@ def choices() -> str:
         side = f" and {len(ladder.side_rungs)} side rungs" if ladder.side_rungs else ""
         ladders.append((f"`{name}`", ladder.title, ladder.kind, f"{len(ladder.rungs)}{side}", f"{ladder.image_size}"))
     parts = ["## Ladders: `ladder=`", table(("name", "title", "kind", "rungs", "px"), ladders)]
-    for group, heading in (("recipe", "Recipes"), ("data", "Data sets")):
+    for group, heading in (("recipe", "Recipes"), ("data", "Data sets"), ("design", "Designs")):
         rows = [(f"`{path.stem}`", first_sentence(path)) for path in sorted((conf_dir() / group).glob("*.yaml"))]
         parts += [f"## {heading}: `{group}=`", table(("name", "what it is"), rows)]
     return "\n\n".join(parts)
@@ -183,6 +177,7 @@ def choices() -> str:
 def first_sentence(path: Path) -> str:
     """Of the comment that a YAML file begins with."""
     lines = [line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    lines = [line for line in lines if not line.startswith("@package")]
     return re.split(r"(?<=[^.][.;]) ", " ".join(lines), maxsplit=1)[0].rstrip(".;")
 
 
