@@ -79,7 +79,8 @@ def test_what_a_page_says_to_type_exists(line: Line, monkeypatch: pytest.MonkeyP
     if program == "torchrun":
         program, *rest = "ladder", "train", *rest[rest.index("ladder.train") + 1 :]
     if program == "ladder" and rest[0] == "train":
-        assert runs_of([word for word in rest[1:] if word != "-m"])
+        search = ("hydra/sweeper=", "hydra.sweeper.")  # another sweeper's, as are intervals
+        assert runs_of([w for w in rest[1:] if w != "-m" and not w.startswith(search) and "interval(" not in w])
     elif program == "ladder":
         with cli._ladder.make_context("ladder", rest) as context:
             name, command, arguments = cli._ladder.resolve_command(context, rest)
