@@ -23,12 +23,15 @@ from ladder.text import printable, safe_cell
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ladder.runs.predictions import Predictions
+
 EXAMPLES = """examples:
   ladder export runs/cifar10 --out runs/published/cifar10
   ladder report runs/published/cifar10          as of the run folders
 
 results.csv, curves.csv and study.json hold all that tables, charts and the report need; weights, logs and checkpoints
-stay behind. Where data and runs lay on your machine is left out, and with it W&B's entity.
+stay behind. predictions.npz keeps what each run said of each test image, probabilities rounded to 1/255. Where data
+and runs lay on your machine is left out, and with it W&B's entity.
 """
 _PLACES = {"data.root": None, "runs_dir": "runs", "wandb.entity": None}  # of this machine or person: not for others
 
@@ -55,7 +58,9 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     from analysis.read.columns import UNREADABLE
     from analysis.read.configs import flatten, read_config
     from analysis.read.load import load
+    from analysis.read.predictions import all_of
     from analysis.show.files import write
+    from ladder.runs.predictions import FILE
 
     tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
     _check_out(out)
@@ -73,17 +78,33 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
         "configs": {run: {k: v for k, v in c.items() if k not in shared} for run, c in configs.items() if c},
     }
     curves = _curves({str(r.run): str(r.path) for r in runs.itertuples()}, tell)
-    files = {packed.RESULTS: _results(runs), packed.CURVES: curves, packed.STUDY: strict_json(content, 1) + "\n"}
-    for name, text in files.items():
-        write(out / name, text)
+    found = all_of(str(path) for path in runs["path"])
+    files: dict[str, str | bytes] = {}
+    if found:
+        files[FILE] = _predictions({Path(path).name: each for path, each in found.items()})
+    files |= {packed.RESULTS: _results(runs), packed.CURVES: curves}
+    files[packed.STUDY] = strict_json(content, 1) + "\n"  # last: what makes the others a study
+    for name, written in files.items():
+        write(out / name, written)
     return [out / name for name in files]
+
+
+def _predictions(found: Mapping[str, Predictions]) -> bytes:
+    import numpy as np
+
+    from analysis.read.predictions import packed
+
+    content = io.BytesIO()
+    np.savez_compressed(content, **packed(found))
+    return content.getvalue()
 
 
 def _check_out(out: Path) -> None:
     from analysis.read.packed import FILES
 
     if out.is_dir():
-        others = [p.name for p in out.iterdir() if p.name not in (*FILES, *OWN_FOLDERS, "report.html")]
+        own = (*FILES, *OWN_FOLDERS, "report.html", "predictions.npz")
+        others = [p.name for p in out.iterdir() if p.name not in own]
         if others:
             raise UserError(
                 f"--out {out} holds other things ({', '.join(sorted(others)[:3])}): give a folder of its own"

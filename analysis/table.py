@@ -32,6 +32,7 @@ are refused: say with --compare what you compare, or with --where what you keep.
 @options.compare("a table")
 @options.where()
 @options.interval()
+@options.noise()
 @click.option("--all", "complete", is_flag=True, help="show the rungs that were never run, too")
 @click.option(
     "--paper",
@@ -47,6 +48,7 @@ def main(
     compare: tuple[str, ...],
     where: dict[str, str],
     interval: str,
+    noise: str,
     complete: bool,
     paper: str | None,
     standalone: bool,
@@ -69,7 +71,7 @@ def main(
     else:
         from analysis.read.load import load
 
-        tables = summarise(load(study), compare=compare, where=where, interval=interval, complete=complete)
+        tables = summarise(load(study), compare=compare, where=where, interval=interval, noise=noise, complete=complete)
     content = latex(tables, standalone=standalone) if kind == "latex" else RENDER[kind](tables)
     if kind == "latex" and (beyond := beyond_pdftex(content)):
         print(f"warning: pdfLaTeX has no {' '.join(beyond)}: compile with LuaLaTeX or XeLaTeX", file=sys.stderr)

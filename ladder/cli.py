@@ -36,6 +36,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "figures": ("analysis.figures", "charts of a study or of published numbers: SVG, PDF, PNG"),
         "report": ("analysis.report", "one HTML page about a study"),
         "agreement": ("analysis.agreement", "do steps gain what they gained in the paper, or in another study?"),
+        "classes": ("analysis.classes", "top-1 of each class at each rung, and confusions of two rungs"),
+        "images": ("analysis.images", "which images one rung wins and another loses, as a picture"),
         "tuning": ("analysis.tuning", "a search over settings: which did best"),
     },
     "Sharing": {

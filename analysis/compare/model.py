@@ -295,7 +295,8 @@ def brown_forsythe(samples: Iterable[ArrayLike]) -> float:
 def satterthwaite(parts: Array, freedoms: Array) -> Array:
     """Degrees of freedom of sums of variances, `parts` (components, contrasts) (Satterthwaite 1946)."""
     share = parts / parts.sum(axis=0)
-    return np.asarray(1 / (share**2 / freedoms).sum(axis=0), float)
+    with np.errstate(divide="ignore"):  # infinite where every variance is known
+        return np.asarray(1 / (share**2 / freedoms).sum(axis=0), float)
 
 
 def critical(correlation: Array, freedoms: ArrayLike, level: float = LEVEL) -> Array:

@@ -16,13 +16,17 @@ from ladder.runs.doubts import doubts
 from ladder.training.progress import in_words
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from analysis.compare.model import Fit
     from ladder.networks.rungs import Ladder, PaperRow, Reference
+    from ladder.runs.predictions import Predictions
 
 INTERVALS = ("all", "each")
 _JUDGED = ("top1", "num_classes", "train_loss", "epochs")  # columns that tell a doubtful run
+NOISES = ("seeds", "images", "both")
 _SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
 PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
 PAPER_DIGIT = 0.01  # of the published top-1: no interval is narrower
@@ -57,6 +61,7 @@ class Table:
     fit: Fit | None = None  # of the runs: where the changes are from
     paper_fit: Fit | None = None  # of the published numbers
     interval: str = "all"  # all: the intervals of the changes hold at once; each: one by one
+    noise: str = "seeds"  # what the intervals are for: other seeds, other test images, or both
     whole: Change | None = None  # from the first to the last trained rung of a chain, its interval by itself
     complete: bool = False  # rungs that were never run are shown too
 
@@ -108,23 +113,28 @@ def summarise(
     compare: Sequence[str] = (),
     where: Mapping[str, str] | None = None,
     interval: str = "all",
+    noise: str = "seeds",
     complete: bool = False,
 ) -> list[Table]:
     """One table for each ladder, data set and (with `compare`) value of the compared config keys.
 
     `runs` is a frame of `analysis.load`. `where` keeps only the runs whose config has these values. `interval` all:
-    the intervals of a table's changes hold at once with 95%; each: every one by itself. `complete`: tables show rungs
+    the intervals of a table's changes hold at once with 95%; each: every one by itself. `noise`: what they are for,
+    other seeds, other test images, or both (the last two by what each run predicted). `complete`: tables show rungs
     that were never run too.
 
     Raises:
         UserError: where runs of one table differ in more than rung and seed, naming the config keys that differ;
-            where there is no finished run; where a key of `compare` or `where` is no config key.
+            where there is no finished run; where a key of `compare` or `where` is no config key; where `noise` takes
+            predictions that some run has not.
     """
     check_interval(interval)
+    if noise not in NOISES:
+        raise unknown("noise", noise, NOISES)
     found = groups(runs, tuple(compare), dict(where or {}))
     # Of which table a run is that has no folder yet is known where there is but one.
     waiting = len(to_come(runs)) if len(found) == 1 and not where else 0
-    return [_table(group, interval, complete, waiting) for group in found]
+    return [_table(group, interval, noise, complete, waiting) for group in found]
 
 
 def check_interval(kind: str) -> None:
@@ -153,7 +163,7 @@ def paper_table(ladder: Ladder, interval: str = "all") -> Table:
     return _with_changes(table)
 
 
-def _table(group: Group, interval: str, complete: bool, waiting: int) -> Table:
+def _table(group: Group, interval: str, noise: str, complete: bool, waiting: int) -> Table:
     runs, ladder = group.runs, group.ladder
     entries = layout(ladder, runs)
     by_rung = {str(rung): part for rung, part in runs.groupby("rung", dropna=True)}
@@ -184,14 +194,53 @@ def _table(group: Group, interval: str, complete: bool, waiting: int) -> Table:
         seeds=seeds,
         choice=group.choice,
         interval=interval,
+        noise=noise,
         complete=complete,
     )
-    table = _with_changes(table)
-    return replace(table, notes=(*group.notes, *_notes(runs, table, waiting)))
+    right = _answers(runs[runs["state"] == "done"])
+    table = _with_changes(table, right)
+    return replace(table, notes=(*group.notes, *_of_images(table, right), *_notes(runs, table, waiting)))
 
 
-def _with_changes(table: Table) -> Table:
+def _answers(done: pd.DataFrame) -> dict[str, list[NDArray[np.bool_]]] | None:
+    """Which images each run of each rung gets right; None where some run kept no predictions."""
+    from analysis.compare.images import answers
+    from analysis.read.predictions import all_of
+
+    found = all_of(str(path) for path in done["path"])
+    if len(found) < len(done):
+        return None
+    by_rung: dict[str, list[Predictions]] = {}
+    for rung, path in zip(done["rung"], done["path"], strict=True):
+        by_rung.setdefault(str(rung), []).append(found[str(path)])
+    return answers(by_rung)
+
+
+def _of_images(table: Table, right: Mapping[str, Any] | None) -> list[str]:
+    """What the test images add to the intervals of a table that are for other seeds alone."""
+    from analysis.compare.images import judged
+
+    if right is None or table.fit is None or table.noise != "seeds":
+        return []
+    rows = [row for row in table.rows if row.against and row.change]
+    if all(len(runs) == 1 for runs in right.values()):
+        return ["one seed: intervals are for other test images and these very runs; other seeds would add to them"]
+    against = {row.rung: str(row.against) for row in rows}
+    wider = _judged(judged(table.fit, right, "both"), against, table.interval)
+    halves = [(row.change.half, new.half) for row in rows if row.change and (new := wider[row.rung])]
+    known = [(mine, both) for mine, both in halves if mine == mine and both == both]
+    if not known:
+        return []
+    mean, wide = (sum(values) / len(known) for values in zip(*known, strict=True))
+    return [
+        f"test images: intervals are ±{mean:.2f} on average for other seeds on these images, ±{wide:.2f} for other"
+        " images too (--noise both)"
+    ]
+
+
+def _with_changes(table: Table, right: Mapping[str, Any] | None = None) -> Table:
     """The table with the models of its runs and of the published numbers, and each row with its changes."""
+    from analysis.compare.images import judged
     from analysis.compare.model import fit, fit_summaries
 
     published = {row.rung: found for row in table.rows if row.paper and (found := paper_summary(row.paper))}
@@ -199,15 +248,16 @@ def _with_changes(table: Table) -> Table:
     ours = None
     if table.has_runs:
         ours = fit({row.rung: row.values for row in table.rows}, 100 / table.eval_size if table.eval_size else 0.0)
+        ours = judged(ours, right, table.noise)
     against = neighbours(table.rows, {row.rung for row in table.rows if row.values})
-    judged = _judged(ours, against, table.interval)
+    changes = _judged(ours, against, table.interval)
     walk = [row.rung for row in table.rows if row.kind == "main" and row.values]
     whole = ours.changes([(walk[0], walk[-1])])[0] if ours and len(walk) > 1 and table.kind == "chain" else None
     # Beside a change of ours the paper's is to the same rung, also where that is not the neighbour.
     against = {row.rung: row.parent for row in table.rows if row.parent} | against
     quoted = _judged(theirs, against, table.interval)
     rows = tuple(
-        replace(row, against=against.get(row.rung), change=judged.get(row.rung), paper_change=quoted.get(row.rung))
+        replace(row, against=against.get(row.rung), change=changes.get(row.rung), paper_change=quoted.get(row.rung))
         for row in table.rows
     )
     return replace(table, rows=rows, fit=ours, paper_fit=theirs, whole=whole)

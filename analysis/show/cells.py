@@ -184,7 +184,8 @@ def _footnotes(table: Table, marks: dict[str, str]) -> tuple[str, ...]:
     if table.has_runs:
         notes.append("; ".join(filter(None, (f"change: to {_before(table)}", _interval(table)))))
     if any(c and c.within_noise for row in table.shown for c in (row.change, row.paper_change)):
-        notes.append(f"{NOISE} within seed noise: the interval holds 0")
+        kind = "seed noise" if table.noise == "seeds" else "noise"
+        notes.append(f"{NOISE} within {kind}: the interval holds 0")
     if table.has_paper:
         seeds = any(row.paper and row.paper.std is not None for row in table.rows)
         how = f"; std over {PAPER_SEEDS} seeds, intervals alike" if seeds else "; it gives no std, so no interval"
@@ -219,8 +220,12 @@ def _interval(table: Table) -> str:
     model = table.fit
     if model is None or not model.components:
         return ""
-    pooled = f"by the spread of all runs ({model.std:.2f}, {model.freedom:.0f} degrees of freedom)"
-    how = [pooled if model.freedom else "", "within seeds" if model.blocked else ""]
+    if any(part.freedom != math.inf for part in model.components):
+        pooled = f"by the spread of all runs ({model.std:.2f}, {model.freedom:.0f} degrees of freedom)"
+        how = [pooled if model.freedom else "", "within seeds" if model.blocked else ""]
+        how += ["and the test images, for others of both kinds"] if table.noise == "both" else []
+    else:
+        how = ["for other test images, of the same runs"]
     return "; ".join(filter(None, (f"±: {interval_words(table)}", " ".join(filter(None, how)))))
 
 

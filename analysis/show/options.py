@@ -50,6 +50,13 @@ def interval() -> Decorator:
     return click.option("--interval", type=click.Choice(["all", "each"]), default="all", show_default=True, help=about)
 
 
+def noise() -> Decorator:
+    """`--noise seeds|images|both`: `noise: str`, what the intervals of changes are for."""
+    about = "what the intervals are for: other seeds, other test images (of the same runs), or both"
+    kinds = click.Choice(["seeds", "images", "both"])
+    return click.option("--noise", type=kinds, default="seeds", show_default=True, help=about)
+
+
 def where(option: str = "--where", about: str = "only runs with this value") -> Decorator:
     """`--where KEY=VALUE`, as often as wanted: `where: dict[str, str]`."""
     return click.option(option, multiple=True, metavar="KEY=VALUE", callback=_pairs, help=about)

@@ -70,5 +70,9 @@ class Data(abc.ABC):
     def eval_batches(self) -> Iterator[Batch]:
         """This rank's part of the evaluation images (rank::world: none twice, none left out), as train_batches."""
 
+    @abc.abstractmethod
+    def eval_images(self) -> range:
+        """The numbers of the images of `eval_batches` in the evaluation split, in its order."""
+
     def close(self) -> None:  # noqa: B027  not every loader holds something
         """Release worker processes and memory. The object can't be used after."""

@@ -80,6 +80,9 @@ class MemoryData(Data):
             part = slice(start, start + self._share.micro_batch)
             yield self._normalize(pixels[part]), labels[part]
 
+    def eval_images(self) -> range:
+        return range(self._share.rank, self.info.eval_size, self._share.world)
+
     def close(self) -> None:
         self._train = self._eval = (torch.empty(0), torch.empty(0))
 

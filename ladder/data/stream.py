@@ -69,6 +69,9 @@ class StreamData(Data):
         if self._share.rank == 0:
             yield from self._batches(self._eval, self._transforms[1], None)
 
+    def eval_images(self) -> range:
+        return range(self.info.eval_size if self._share.rank == 0 else 0)
+
     def _batches(self, dataset: Any, transform: Transform, key: tuple[int, int] | None) -> Iterator[Batch]:
         """Normalised batches on the device. `key` (epoch, rank): what the augmentation's seeds follow from."""
         workers = self._data.workers

@@ -79,13 +79,16 @@ class WorkerData(Data):
             yield self._erase(images, draws), labels
 
     def eval_batches(self) -> Iterator[Batch]:
-        mine = range(self._share.rank, self.info.eval_size, self._share.world)
+        mine = self.eval_images()
 
         def keys() -> Iterator[Keys]:
             for start in range(0, len(mine), self._share.micro_batch):
                 yield [(index, None) for index in mine[start : start + self._share.micro_batch]]
 
         yield from self._eval.batches(keys)
+
+    def eval_images(self) -> range:
+        return range(self._share.rank, self.info.eval_size, self._share.world)
 
     def close(self) -> None:
         self._train.close()

@@ -18,6 +18,7 @@ from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
 from ladder.networks.pointwise import can_be_channels_last
 from ladder.networks.weights import start_from
+from ladder.runs import predictions
 from ladder.runs.doubts import doubts
 from ladder.runs.folder import FORMAT
 from ladder.runs.heartbeat import Heartbeat
@@ -391,7 +392,10 @@ class Engine:
         figures: dict[str, float | None] = dict.fromkeys(("loss", "top1", "top5"))
         ema = None
         if due:
-            figures |= self.evaluate(self.model)
+            seen: list[torch.Tensor] | None = [] if over else None
+            figures |= self.evaluate(self.model, seen)
+            if seen is not None:
+                self._write_predictions(seen)
             ema = self.evaluate(self.ema.module)["top1"] if self.ema is not None else None
             for what, top1 in (("network", figures["top1"]), ("moving average", ema if self.ema is not None else 0.0)):
                 if top1 is None:
@@ -434,11 +438,12 @@ class Engine:
         return row
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
+    def evaluate(self, model: nn.Module, seen: list[torch.Tensor] | None = None) -> dict[str, float | None]:
         """Mean loss, top-1 and top-5 (percent) over the whole evaluation split, each image once on one rank.
 
         None each where the loss is not finite: a rank among NaN says nothing.
         All ranks evaluate the network that is saved: rank 0's. Each has running statistics of its own batches.
+        `seen` gets a (3, batch) tensor a batch of this rank: label, predicted class, probability of the label.
         """
         model.eval()
         self.ranks.share(model.buffers())
@@ -452,7 +457,11 @@ class Engine:
             with self._autocast():
                 logits = model(images)
             logits = logits.float()
-            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+            best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+            ranked = best == labels[:, None]
+            if seen is not None:
+                probability = logits.softmax(1).gather(1, labels[:, None])[:, 0]
+                seen.append(torch.stack([labels.double(), best[:, 0].double(), probability.double()]))
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([loss, ranked[:, 0].sum(), ranked.sum(), loss.new_tensor(float(len(labels)))]).double()
             self.beat.tick()
@@ -460,6 +469,18 @@ class Engine:
         if not math.isfinite(loss_sum):
             return dict.fromkeys(("loss", "top1", "top5"))
         return {"loss": loss_sum / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
+
+    def _write_predictions(self, seen: list[torch.Tensor]) -> None:
+        """Write what all ranks saw as one file. Before the last checkpoint, which then tells that it is there."""
+        table = torch.cat(seen, dim=1) if seen else torch.empty(3, 0, dtype=torch.float64, device=self.device)
+        count, images = table.shape[1], self.data.eval_images()
+        images = images[:count] if count <= len(images) else range(count)  # a stream may not be as long as it says
+        mine = torch.full((4, self.ranks.max(count)), -1.0, dtype=torch.float64, device=self.device)
+        mine[0, :count] = torch.tensor(images, dtype=torch.float64)
+        mine[1:, :count] = table
+        parts = self.ranks.gather(mine).cpu().numpy()
+        if self.ranks.is_main:
+            predictions.make(list(parts), self.data.info.class_names).write(self.folder.path / predictions.FILE)
 
     # ------------------------------------------------------------------------------------------------- reporting
 
