@@ -19,7 +19,7 @@ from analysis.compare.summary import neighbours
 from analysis.show import options
 from analysis.show.cells import Column, Grid, Line, change_text
 from analysis.show.files import deliver
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import UserError, run_cli
 from ladder.paths import strict_json
 

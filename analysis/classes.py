@@ -13,7 +13,7 @@ from analysis.show import options
 from analysis.show.cells import NONE, Column, Grid, Line
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import run_cli
 
 if TYPE_CHECKING:

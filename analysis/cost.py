@@ -12,11 +12,11 @@ import click
 from analysis.show import options
 from analysis.show.cells import Column, Grid, Line, macs_unit
 from analysis.show.formats import markdown_grid, text_grid
-from ladder.command import command
+from ladder.common.command import command
+from ladder.common.text import safe_cell
 from ladder.errors import UserError, run_cli
 from ladder.networks.rungs import Ladder, load_ladder
 from ladder.paths import strict_json
-from ladder.text import safe_cell
 
 EXAMPLES = """examples:
   ladder cost convnext_t

@@ -15,7 +15,7 @@ from analysis.read.speeds import PEAKS, UTILISATION, Speeds, from_study
 from analysis.show import options
 from analysis.show.cells import Column, Grid, Line
 from analysis.show.formats import markdown_grid, text_grid
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import UserError, run_cli
 from ladder.paths import conf_dir, strict_json
 from ladder.training.progress import in_words

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.show import options
-from ladder.command import FOLDER, command
+from ladder.common.command import FOLDER, command
+from ladder.common.text import printable, safe_cell
 from ladder.errors import UserError, one_line, run_cli
 from ladder.paths import strict_json
 from ladder.runs.folder import METRICS, OWN_FOLDERS
 from ladder.runs.records import Unreadable
-from ladder.text import printable, safe_cell
 
 if TYPE_CHECKING:
     import pandas as pd

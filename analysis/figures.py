@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from analysis.show import options
-from ladder.command import FOLDER, command
+from ladder.common.command import FOLDER, command
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.show import options
 from analysis.show.files import write
-from ladder.command import FILE, command
+from ladder.common.command import FILE, command
 from ladder.errors import UserError, one_line, run_cli
 
 if TYPE_CHECKING:

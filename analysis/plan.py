@@ -13,7 +13,7 @@ import click
 
 from analysis.read.speeds import PEAKS, UTILISATION, Estimate, Speeds, from_bench, from_result, from_study
 from analysis.show import options
-from ladder.command import FILE, FOLDER, command
+from ladder.common.command import FILE, FOLDER, command
 from ladder.data.content import SIZES
 from ladder.errors import UserError, run_cli
 from ladder.paths import strict_json

@@ -12,7 +12,7 @@ import click
 
 from analysis.export import export
 from analysis.show import options
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import UserError, one_line, run_cli
 
 if TYPE_CHECKING:

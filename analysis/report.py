@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.show import options
-from ladder.command import FILE, command
+from ladder.common.command import FILE, command
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:

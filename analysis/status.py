@@ -15,13 +15,13 @@ import click
 
 from analysis.read.load import holds_runs
 from analysis.show import options
-from ladder.command import FOLDER, command
+from ladder.common.command import FOLDER, command
+from ladder.common.text import printable
 from ladder.errors import UserError, run_cli
 from ladder.launch.study import planned
 from ladder.paths import strict_json
 from ladder.runs.folder import FORMAT, Status, folders_in, is_dead, is_run, status_in
 from ladder.runs.records import Unreadable, read_json
-from ladder.text import printable
 from ladder.training.progress import duration
 
 STATES = ("done", "running", "dead", "failed", "unreadable", "stopped", "pending")
@@ -155,8 +155,8 @@ def counts(rows: Iterable[Row]) -> dict[str, int]:
 
 def text(study: Path, rows: Sequence[Row]) -> str:
     """What a person reads."""
-    told = ", ".join(f"{n} {state}" for state, n in counts(rows).items())
-    lines = [f"{study}: {len(rows)} runs" + (f": {told}" if told else "")]
+    text = ", ".join(f"{n} {state}" for state, n in counts(rows).items())
+    lines = [f"{study}: {len(rows)} runs" + (f": {text}" if text else "")]
     by_state = {state: [row for row in rows if row.state == state] for state in STATES}
     if by_state["running"]:
         lines += ["", *_table(by_state["running"])]

@@ -9,7 +9,7 @@ import click
 
 from analysis.show import options
 from analysis.show.files import deliver
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import UserError, run_cli, unknown
 
 FORMATS = ("text", "md", "csv", "latex", "html", "json")

@@ -18,7 +18,7 @@ from analysis.show import options
 from analysis.show.cells import NOISE, NONE, Column, Grid, Line, spread
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:

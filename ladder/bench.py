@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import UserError, one_line, run_cli, unknown
 from ladder.networks.rungs import load_ladder
 from ladder.networks.timm_hook import without_wandb

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
-from ladder.command import run
+from ladder.common.command import run
 from ladder.errors import UserError, run_cli, unknown
 from ladder.paths import write_atomic
 

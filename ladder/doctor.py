@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ladder.command import command
+from ladder.common.command import command
 from ladder.errors import one_line, run_cli
 
 DISTRIBUTION = "modernization-ladder"

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ladder.streams import go_quiet, open_streams, say
-from ladder.text import printable
+from ladder.common.streams import go_quiet, open_streams, say
+from ladder.common.text import printable
 
 LONGEST = 600  # characters of an error that a person reads
 _ROOT = Path(__file__).resolve().parents[1]

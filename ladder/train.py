@@ -15,6 +15,7 @@ import os
 import sys
 from typing import Any
 
+from ladder.common.streams import say
 from ladder.errors import UserError, one_line, run_cli, tell
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
@@ -22,7 +23,6 @@ from ladder.runs.execute import execute, prepare
 from ladder.runs.hydra import check_experiments, explained, keys_of, register_schema
 from ladder.runs.objective import RunFailed, answer, check_direction
 from ladder.runs.outcome import NOT_STARTED, OUTCOMES, Outcome
-from ladder.streams import say
 
 _full_error = False  # whether the user wants tracebacks
 

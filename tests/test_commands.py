@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 
 import ladder
 from ladder import cli, doctor
-from ladder.command import Command
+from ladder.common.command import Command
 from ladder.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

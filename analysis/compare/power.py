@@ -113,7 +113,7 @@ def spread(studies: Sequence[str], data: str) -> Spread:
     from analysis.compare.summary import summarise
     from analysis.read.load import load
 
-    told, total, freedom = [], 0.0, 0.0
+    measured, total, freedom = [], 0.0, 0.0
     for study in studies:
         try:
             tables = summarise(load(study, on_skip=lambda line: None))
@@ -123,9 +123,9 @@ def spread(studies: Sequence[str], data: str) -> Spread:
             if table.fit is not None and table.fit.freedom >= 1:
                 total += table.fit.freedom * table.fit.std**2
                 freedom += table.fit.freedom
-                told.append(study)
+                measured.append(study)
     if freedom:
-        names = ", ".join(dict.fromkeys(told))
+        names = ", ".join(dict.fromkeys(measured))
         return Spread((total / freedom) ** 0.5, f"of {names}, {freedom:.0f} degrees of freedom")
     papers = published_stds()
     example = f"the paper's rungs have ±{min(papers):.2f} to ±{max(papers):.2f} on ImageNet"

@@ -62,9 +62,9 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
         known = load_ladder_or_none(ladder)
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
         for part, choice in _parts(mine, compare, known):
-            told = _check(part, known)
+            messages = _check(part, known)
             changed = _overridden(part, known)
-            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *told, *changed), bool(changed)))
+            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *messages, *changed), bool(changed)))
     return out
 
 
@@ -116,9 +116,9 @@ def unreadable(runs: pd.DataFrame) -> list[str]:
     """A line that names the runs which can't be read, and why."""
     broken = runs[runs["state"] == UNREADABLE]
     most = 5
-    told = [f"{run} ({why})" for run, why in zip(broken["run"], broken["error"], strict=True)][:most]
+    messages = [f"{run} ({why})" for run, why in zip(broken["run"], broken["error"], strict=True)][:most]
     more = f" and {len(broken) - most} more" if len(broken) > most else ""
-    return [f"unreadable: {'; '.join(told)}{more}"] if told else []
+    return [f"unreadable: {'; '.join(messages)}{more}"] if messages else []
 
 
 def without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -212,8 +212,8 @@ def _settings_that_differ(configs: Sequence[Mapping[str, Any]], ladder: Ladder |
     own = [{f"recipe.{key}" for key in recipe_of_rung(config, ladder)} for config in configs]
     out: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for values in flat for key in values):
-        told = [f for f, mine in zip(flat, own, strict=True) if key not in mine and (key != _CONTENT or key in f)]
-        if len(values := _distinct([f.get(key) for f in told])) > 1:
+        messages = [f for f, mine in zip(flat, own, strict=True) if key not in mine and (key != _CONTENT or key in f)]
+        if len(values := _distinct([f.get(key) for f in messages])) > 1:
             out[key] = values
     return out
 
@@ -246,11 +246,11 @@ def _refusal(runs: pd.DataFrame, found: Mapping[str, Sequence[Any]], of: str = "
             " config.yaml do not say in what: keep them in separate studies"
         )
     most = 5
-    told = [f"{k} ({', '.join(show(v) for v in values[:4])})" for k, values in list(found.items())[:most]]
+    messages = [f"{k} ({', '.join(show(v) for v in values[:4])})" for k, values in list(found.items())[:most]]
     more = f" and {len(found) - most} more" if len(found) > most else ""
     key, values = next(iter(found.items()))
     return (
-        f"{study}: the runs{of} differ in {', '.join(told)}{more}; compare them with --compare {key}, or keep some"
+        f"{study}: the runs{of} differ in {', '.join(messages)}{more}; compare them with --compare {key}, or keep some"
         f" with --where {key}={show(values[0])}"
     )
 

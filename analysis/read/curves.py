@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from analysis.read.columns import limits
+from ladder.common.text import printable
 from ladder.errors import one_line
 from ladder.runs.records import Unreadable, read_text
-from ladder.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd

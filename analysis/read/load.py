@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.read.columns import CURVE_KEYS, DTYPES, KINDS, NEEDED, RESULT, STATES, UNREADABLE, limits
 from analysis.read.packed import RESULTS, find
+from ladder.common.text import printable
 from ladder.errors import UserError
 from ladder.paths import refuse_links
 from ladder.runs.folder import FORMAT, METRICS, Status, folders_in, is_run, not_finite, status_in
 from ladder.runs.records import Record, Unreadable, read_json
-from ladder.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +78,9 @@ def load(study: Study | Iterable[Study], *, on_skip: OnSkip = _tell) -> pd.DataF
 
     rows: list[dict[str, Any]] = []
     for root in local_folders(study, on_skip):
-        found, told = read_rows(root)
+        found, messages = read_rows(root)
         rows += [{"study": printable(root.name or str(root)), **row} for row in found]
-        for line in told:
+        for line in messages:
             on_skip(printable(line))
     frame = pd.DataFrame(rows, columns=list(DTYPES))
     return frame.astype({k: v for k, v in DTYPES.items() if v != "str"})
@@ -141,9 +141,9 @@ def read_rows(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
     runs, others = _folders(root)
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = list(pool.map(_read_run, [os.path.join(root, name) for name in runs]))
-    told = [_line(row) for row in rows if row["state"] == UNREADABLE]
-    told += [f"{os.path.join(root, name)}: {_NO_RUN}" for name in others]
-    return rows, sorted(told)
+    messages = [_line(row) for row in rows if row["state"] == UNREADABLE]
+    messages += [f"{os.path.join(root, name)}: {_NO_RUN}" for name in others]
+    return rows, sorted(messages)
 
 
 def _line(row: dict[str, Any]) -> str:

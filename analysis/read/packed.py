@@ -18,9 +18,9 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from analysis.read.columns import DTYPES, KINDS, NEEDED, STATES, limits
+from ladder.common.text import plain_cell, printable
 from ladder.errors import UserError, one_line
 from ladder.runs.records import MOST_DEPTH, Unreadable, checked, read_json, read_text
-from ladder.text import plain_cell, printable
 
 RESULTS, CURVES, STUDY = FILES = ("results.csv", "curves.csv", "study.json")
 FORMAT = 1  # of study.json

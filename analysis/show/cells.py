@@ -10,7 +10,7 @@ from analysis.compare.layout import Row
 from analysis.compare.stats import Change
 from analysis.compare.summary import PAPER_SEEDS, Table
 from analysis.read.configs import show
-from ladder.text import printable
+from ladder.common.text import printable
 
 NOISE = "~"  # the mark of a change within seed noise
 NONE = "-"

@@ -1,6 +1,6 @@
 """Owns how text of unknown origin stays text in each format: nothing in it is markup, whatever a network is called.
 
-Control characters are gone before (`ladder.text.printable`); HTML has `html.escape`, CSV `ladder.text.safe_cell`.
+Control characters are gone before (`ladder.common.text.printable`); HTML has `html.escape`, CSV `safe_cell` there.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from analysis.compare.summary import Table
 from analysis.read.configs import show
 from analysis.show import escape
 from analysis.show.cells import Grid, Line, grid, macs_unit, widths
-from ladder.text import safe_cell
+from ladder.common.text import safe_cell
 
 CSV_COLUMNS = (
     *("ladder", "data", "eval_split", "recipe", "epochs", "choice"),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ladder.command import FILE
+from ladder.common.command import FILE
 from ladder.errors import UserError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -36,26 +36,26 @@ def open_data(
     data.check()
     recipe.check()
     # Imported late: only a run needs them, and only one of the two loaders.
-    from ladder.data.order import Share
+    from ladder.data.order import Shard
     from ladder.data.sources import is_stream, open_source
 
-    share = Share(micro_batch, accumulate, rank, world)
+    shard = Shard(micro_batch, accumulate, rank, world)
     if data.loader == "timm" and is_stream(data):
         from ladder.data.stream import StreamData
 
-        return StreamData(data, recipe, seed, share, device)
+        return StreamData(data, recipe, seed, shard, device)
     with _rank_0_first(data.download and world > 1, rank):
         source = open_source(data)
     sizes = len(source.train.labels), len(source.evaluation.labels)
-    info = DataInfo.checked(data, source.class_names, sizes, source.eval_split, share.global_batch)
+    info = DataInfo.checked(data, source.class_names, sizes, source.eval_split, shard.global_batch)
     info = replace(info, content=source.content)
     if data.loader == "memory":
         from ladder.data.memory import MemoryData
 
-        return MemoryData(source, info, data, recipe, seed, share, device)
+        return MemoryData(source, info, data, recipe, seed, shard, device)
     from ladder.data.workers import WorkerData
 
-    return WorkerData(source, info, data, recipe, seed, share, device)
+    return WorkerData(source, info, data, recipe, seed, shard, device)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from PIL import Image
 from ladder.data.augment import Augment, Normalize
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import Images, decoded
-from ladder.data.order import Share, permutation, uniforms
+from ladder.data.order import Shard, permutation, uniforms
 from ladder.data.sources import Source
 from ladder.errors import UserError
 from ladder.runs.config import DataConfig
@@ -38,11 +38,11 @@ class MemoryData(Data):
         data: DataConfig,
         recipe: Recipe,
         seed: int,
-        share: Share,
+        shard: Shard,
         device: torch.device,
     ) -> None:
-        self.info, self.steps_per_epoch = info, info.train_size // share.global_batch
-        self._seed, self._share, self._device = seed, share, device
+        self.info, self.steps_per_epoch = info, info.train_size // shard.global_batch
+        self._seed, self._shard, self._device = seed, shard, device
         self._augment = Augment(recipe, data, seed, device)
         self._normalize = Normalize(data, device)
         filter_ = pillow_filter(recipe)
@@ -67,21 +67,21 @@ class MemoryData(Data):
 
     def train_batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         pixels, labels = self._train
-        size = self._share.micro_batch
+        size = self._shard.micro_batch
         order = torch.from_numpy(permutation(self._seed, epoch, len(labels))).to(self._device)
-        for start in self._share.starts(self.steps_per_epoch, start_step):
+        for start in self._shard.starts(self.steps_per_epoch, start_step):
             index = order[start : start + size]
             draws = uniforms(self._seed, epoch, start, size, self._augment.columns)
             yield self._augment(pixels.index_select(0, index), draws), labels.index_select(0, index)
 
     def eval_batches(self) -> Iterator[Batch]:
-        pixels, labels = (part[self._share.rank :: self._share.world] for part in self._eval)
-        for start in range(0, len(labels), self._share.micro_batch):
-            part = slice(start, start + self._share.micro_batch)
+        pixels, labels = (part[self._shard.rank :: self._shard.world] for part in self._eval)
+        for start in range(0, len(labels), self._shard.micro_batch):
+            part = slice(start, start + self._shard.micro_batch)
             yield self._normalize(pixels[part]), labels[part]
 
     def eval_images(self) -> range:
-        return range(self._share.rank, self.info.eval_size, self._share.world)
+        return range(self._shard.rank, self.info.eval_size, self._shard.world)
 
     def close(self) -> None:
         self._train = self._eval = (torch.empty(0), torch.empty(0))

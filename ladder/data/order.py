@@ -50,7 +50,7 @@ def sample_seeds(seed: int, epoch: int, start: int, rows: int) -> Ints:
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """How a global batch is divided: over `world` ranks, each with `accumulate` micro-batches of `micro_batch`."""
 
     micro_batch: int

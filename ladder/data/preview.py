@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ladder.command import FILE, command
+from ladder.common.command import FILE, command
 from ladder.data import open_data
 from ladder.data.base import Batch
 from ladder.errors import UserError, one_line, run_cli

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, cast
 
-from ladder.streams import Steady
+from ladder.common.streams import Steady
 
 _PATIENCE = 1.0  # seconds before a bar appears
 

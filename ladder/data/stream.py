@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ladder.data.augment import Erase, channels
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import decoded, eight_bit
-from ladder.data.order import Share, global_random_state_kept, sample_seeds, seed_global, uniforms
+from ladder.data.order import Shard, global_random_state_kept, sample_seeds, seed_global, uniforms
 from ladder.data.sources import reader_classes, timm_dataset, undivided
 from ladder.data.transforms import Transform, eval_transform, train_transform
 from ladder.data.workers import loader_settings
@@ -35,12 +35,12 @@ _BLOCK = 1024  # seeds drawn at once
 class StreamData(Data):
     """A stream of images, read by worker processes that live for one epoch."""
 
-    def __init__(self, data: DataConfig, recipe: Recipe, seed: int, share: Share, device: torch.device) -> None:
+    def __init__(self, data: DataConfig, recipe: Recipe, seed: int, shard: Shard, device: torch.device) -> None:
         for key, value, whole in (("holdout", data.holdout, 0), ("fraction", data.fraction, 1)):
             if value != whole:
                 raise UserError(f"data.{key}={value}: {data.timm_name} is a stream; use data.loader=memory")
-        self._data, self._seed, self._share, self._device = data, seed, share, device
-        training = {"is_training": True, "batch_size": share.micro_batch, "seed": seed % 2**31}
+        self._data, self._seed, self._shard, self._device = data, seed, shard, device
+        training = {"is_training": True, "batch_size": shard.micro_batch, "seed": seed % 2**31}
         self._train = timm_dataset(data, data.train_split, **training)
         self._eval = undivided(timm_dataset(data, data.eval_split))
         classes = reader_classes(self._train.reader) or tuple(map(str, range(data.num_classes or 0)))
@@ -48,8 +48,8 @@ class StreamData(Data):
             raise UserError(f"data.num_classes is not set, and {data.timm_name} doesn't say how many classes it has")
         sizes = self._train.reader.num_samples, self._eval.reader.num_samples
         split = "val" if data.eval_split in ("val", "validation") else "test"
-        self.info = DataInfo.checked(data, classes, sizes, split, share.global_batch)
-        self.steps_per_epoch = self.info.train_size // share.global_batch
+        self.info = DataInfo.checked(data, classes, sizes, split, shard.global_batch)
+        self.steps_per_epoch = self.info.train_size // shard.global_batch
         for reader in (self._train.reader, self._eval.reader):
             _Count.replace(reader)
         self.crop_pct = recipe.eval_crop_pct
@@ -58,19 +58,19 @@ class StreamData(Data):
 
     def train_batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         self._train.set_epoch(epoch)
-        starts = self._share.starts(self.steps_per_epoch)  # of the positions whose random numbers erase
-        stream = self._batches(self._train, self._transforms[0], (epoch, self._share.rank))
-        skipped = start_step * self._share.accumulate
+        starts = self._shard.starts(self.steps_per_epoch)  # of the positions whose random numbers erase
+        stream = self._batches(self._train, self._transforms[0], (epoch, self._shard.rank))
+        skipped = start_step * self._shard.accumulate
         for start, (images, labels) in itertools.islice(zip(starts, stream, strict=False), skipped, None):
             draws = uniforms(self._seed, epoch, start, len(images), self._erase.columns)
             yield self._erase(images, draws), labels
 
     def eval_batches(self) -> Iterator[Batch]:
-        if self._share.rank == 0:
+        if self._shard.rank == 0:
             yield from self._batches(self._eval, self._transforms[1], None)
 
     def eval_images(self) -> range:
-        return range(self.info.eval_size if self._share.rank == 0 else 0)
+        return range(self.info.eval_size if self._shard.rank == 0 else 0)
 
     def _batches(self, dataset: Any, transform: Transform, key: tuple[int, int] | None) -> Iterator[Batch]:
         """Normalised batches on the device. `key` (epoch, rank): what the augmentation's seeds follow from."""
@@ -78,7 +78,7 @@ class StreamData(Data):
         dataset.set_loader_cfg(num_workers=workers)
         loader: DataLoader[Any] = DataLoader(
             _Stream(dataset, transform, self._data, self._seed, key),
-            batch_size=self._share.micro_batch,
+            batch_size=self._shard.micro_batch,
             drop_last=key is not None,
             **loader_settings(workers, self._device, persistent=False),
         )

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from ladder.data.augment import Erase, channels
 from ladder.data.base import Batch, Data, DataInfo
 from ladder.data.images import Images, decoded
-from ladder.data.order import Share, global_random_state_kept, permutation, sample_seeds, seed_global, uniforms
+from ladder.data.order import Shard, global_random_state_kept, permutation, sample_seeds, seed_global, uniforms
 from ladder.data.sources import Source
 from ladder.errors import UserError, one_line
 from ladder.networks.timm_hook import without_wandb
@@ -53,11 +53,11 @@ class WorkerData(Data):
         data: DataConfig,
         recipe: Recipe,
         seed: int,
-        share: Share,
+        shard: Shard,
         device: torch.device,
     ) -> None:
-        self.info, self.steps_per_epoch = info, info.train_size // share.global_batch
-        self._seed, self._share = seed, share
+        self.info, self.steps_per_epoch = info, info.train_size // shard.global_batch
+        self._seed, self._shard = seed, shard
         self._erase = Erase(recipe, (data.in_chans, data.image_size, data.image_size), seed, device)
         final = _have_size(source.evaluation, data.image_size)
         self.crop_pct = 1.0 if final else recipe.eval_crop_pct
@@ -65,15 +65,15 @@ class WorkerData(Data):
         self._eval = _Pool(source.evaluation, eval_transform(recipe, data, final), data, device)
 
     def train_batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        size = self._share.micro_batch
+        size = self._shard.micro_batch
         order = permutation(self._seed, epoch, self.info.train_size)
 
         def keys() -> Iterator[Keys]:
-            for start in self._share.starts(self.steps_per_epoch, start_step):
+            for start in self._shard.starts(self.steps_per_epoch, start_step):
                 seeds = sample_seeds(self._seed, epoch, start, size)
                 yield list(zip(order[start : start + size].tolist(), seeds.tolist(), strict=True))
 
-        starts = self._share.starts(self.steps_per_epoch, start_step)
+        starts = self._shard.starts(self.steps_per_epoch, start_step)
         for start, (images, labels) in zip(starts, self._train.batches(keys), strict=True):
             draws = uniforms(self._seed, epoch, start, size, self._erase.columns)
             yield self._erase(images, draws), labels
@@ -82,13 +82,13 @@ class WorkerData(Data):
         mine = self.eval_images()
 
         def keys() -> Iterator[Keys]:
-            for start in range(0, len(mine), self._share.micro_batch):
-                yield [(index, None) for index in mine[start : start + self._share.micro_batch]]
+            for start in range(0, len(mine), self._shard.micro_batch):
+                yield [(index, None) for index in mine[start : start + self._shard.micro_batch]]
 
         yield from self._eval.batches(keys)
 
     def eval_images(self) -> range:
-        return range(self._share.rank, self.info.eval_size, self._share.world)
+        return range(self._shard.rank, self.info.eval_size, self._shard.world)
 
     def close(self) -> None:
         self._train.close()

@@ -9,7 +9,7 @@ study       study.json: which runs a study was asked for
 
 local       this machine: which share of it each run gets
   pool        one process a run: starts it, watches it, survives whatever happens to it
-  nursery     what the fork server of these processes imports
+  fork_preload  what the fork server of these processes imports
   child       what happens in such a process
 watch       clusters: sends runs there, follows their folders, judges what ended
   task        what happens in a process there

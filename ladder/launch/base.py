@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ladder.common.streams import say
 from ladder.errors import UserError
 from ladder.launch import study
 from ladder.launch.compose import Composer
@@ -21,7 +22,6 @@ from ladder.launch.view import LEFT, View, summary
 from ladder.runs.objective import RunFailed, answer, check_direction
 from ladder.runs.outcome import NOT_STARTED, OUTCOMES, Outcome
 from ladder.runs.resolve import Run
-from ladder.streams import say
 
 MakeLedger = Callable[[View], Ledger]
 

@@ -1,4 +1,4 @@
-"""Owns what happens in the process of one run: bound to its share of the machine, its output in the run's log."""
+"""Owns what happens in the process of one run: bound to a slot of the machine, its output in the run's log."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ STACKS = signal.SIGUSR2  # makes a run write the stacks of its threads into its 
 
 
 @dataclass(frozen=True)
-class Share:
+class Slot:
     """The part of the machine that one run gets. `gpus` None: whatever there is."""
 
     threads: int
     gpus: tuple[str, ...] | None = None
 
 
-def main(run: Run, share: Share, report: Connection[Outcome, None]) -> None:
+def main(run: Run, slot: Slot, report: Connection[Outcome, None]) -> None:
     """Train a run and report its outcome ("busy": another process has it). The target of the pool's processes."""
     os.setsid()  # a Ctrl-C in the terminal reaches the launcher alone, and what we start dies with us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -46,7 +46,7 @@ def main(run: Run, share: Share, report: Connection[Outcome, None]) -> None:
         run.dir.create()
         redirect(run.dir.path / LOG)
         faulthandler.register(STACKS, all_threads=True, chain=False)
-        _bind(run, share)
+        _bind(run, slot)
         outcome = execute(run)
     except Busy as error:
         outcome = Outcome("busy", run.label, str(error))
@@ -86,13 +86,13 @@ def import_all(names: Sequence[str]) -> None:
             raise UserError(f"hydra.launcher.preload: {one_line(error)}") from None
 
 
-def _bind(run: Run, share: Share) -> None:
-    if share.gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.gpus)
+def _bind(run: Run, slot: Slot) -> None:
+    if slot.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
     if run.engine.threads is None:  # else the engine sets it
         import torch
 
-        torch.set_num_threads(share.threads)
+        torch.set_num_threads(slot.threads)
 
 
 def redirect(path: Path) -> None:

@@ -34,7 +34,7 @@ class Designed:
     jobs: list[list[str]]
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """What the launch says of the design: its runs, and how well they will tell the steps' effects."""
         return f"design: {described(self.design)}"
 

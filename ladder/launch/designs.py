@@ -84,9 +84,9 @@ class Design:
         x = np.hstack([effects, np.array([[row.seed == seed for seed in seeds] for row in rows], float)])
         freedom = len(rows) - int(np.linalg.matrix_rank(x))
         inverse = np.linalg.pinv(x.T @ x)
-        told = np.abs(inverse @ (x.T @ x) - np.eye(x.shape[1])).max(axis=0) < 1e-6
+        estimable = np.abs(inverse @ (x.T @ x) - np.eye(x.shape[1])).max(axis=0) < 1e-6
         t = float(stdtrit(freedom, 0.5 + level / 2)) if freedom else math.nan
-        return {name: 2 * t * math.sqrt(inverse[i, i]) if told[i] else math.nan for i, name in enumerate(names)}
+        return {name: 2 * t * math.sqrt(inverse[i, i]) if estimable[i] else math.nan for i, name in enumerate(names)}
 
     def aliases(self) -> list[list[str]]:
         """Factors and two-factor interactions whose columns are equal but for the sign: no run tells them apart."""

@@ -43,13 +43,13 @@ class Progress:
     """
 
     since: float  # monotonic seconds
-    told: float = 0.0  # the time of its last step, as its status has it
+    last_step: float = 0.0  # the time of its last step, as its status has it
     slowest: float = 0.0
 
     def look(self, status: Status, now: float) -> None:
         """Take up what the status of this attempt says."""
-        if status.progress != self.told:
-            self.told, self.since = status.progress, now
+        if status.progress != self.last_step:
+            self.last_step, self.since = status.progress, now
         self.slowest = status.slowest
 
     def hangs(self, limit: float | None, now: float) -> str | None:

@@ -1,4 +1,4 @@
-"""Owns Hydra's launcher for one machine: which share of the machine each run gets."""
+"""Owns Hydra's launcher for one machine: which part of the machine each run gets."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from ladder.common.streams import say
 from ladder.errors import UserError
 from ladder.launch import pool
 from ladder.launch.base import MakeLedger, StudyLauncher, check_whole
-from ladder.launch.child import Share
+from ladder.launch.child import Slot
 from ladder.runs.resolve import Run
-from ladder.streams import say
 
 
 class LocalLauncher(StudyLauncher):
@@ -49,10 +49,10 @@ class LocalLauncher(StudyLauncher):
         pool.start_server([*self.preload, *late])
         data = {tuple(map(str, asdict(run.data).values())): run.data for run in todo}
         gpus = pool.survey(self.preload, list(data.values()))
-        shares = self._shares(todo, visible_gpus(gpus))
-        return lambda view: pool.Pool(shares, view, self.max_attempts, self.heartbeat_limit)
+        slots = self._slots(todo, visible_gpus(gpus))
+        return lambda view: pool.Pool(slots, view, self.max_attempts, self.heartbeat_limit)
 
-    def _shares(self, runs: Sequence[Run], gpus: Sequence[str]) -> list[Share]:
+    def _slots(self, runs: Sequence[Run], gpus: Sequence[str]) -> list[Slot]:
         """The machine, divided among as many runs as go at a time."""
         cores = usable_cores()
         if all(run.device == "cpu" for run in runs):
@@ -60,7 +60,7 @@ class LocalLauncher(StudyLauncher):
         if not gpus:
             threads = max((run.engine.threads or 1) for run in runs)
             count = self.n_jobs or max(1, min(cores // threads, len(runs)))
-            return [Share(threads_each(cores, count))] * count
+            return [Slot(threads_each(cores, count))] * count
         places = len(gpus) * self.jobs_per_gpu
         if self.n_jobs is not None and self.n_jobs > places:
             raise UserError(
@@ -70,7 +70,7 @@ class LocalLauncher(StudyLauncher):
         count = min(self.n_jobs or places, len(runs))
         pinned = any(run.device.startswith("cuda:") for run in runs)  # by the user: then all see all
         threads = threads_each(cores, count)
-        return [Share(threads, None if pinned else (gpus[i % len(gpus)],)) for i in range(count)]
+        return [Slot(threads, None if pinned else (gpus[i % len(gpus)],)) for i in range(count)]
 
 
 def usable_cores() -> int:

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from ladder.errors import UserError, one_line
-from ladder.launch import child, nursery
+from ladder.launch import child, fork_preload
 from ladder.launch.jobs import Job, Ledger, Progress, write_end
 from ladder.launch.view import View
 from ladder.runs.config import DataConfig
@@ -40,7 +40,7 @@ class Worker:
     """A process and the run that it trains."""
 
     job: Job
-    share: child.Share
+    slot: child.Slot
     process: BaseProcess
     report: Connection[Any, Any]
     born: float  # monotonic seconds, as are the others
@@ -48,7 +48,7 @@ class Worker:
     status: Status | None = None  # what its folder said last, of this attempt
     outcome: Outcome | None = None  # what it reported
     reported: float = 0.0
-    doomed: str | None = None  # why we kill it
+    killed_for: str | None = None  # why we kill it
     before: int = 0  # attempts of earlier launches
 
     @property
@@ -71,7 +71,7 @@ class Worker:
 
 def start_server(preload: Sequence[str]) -> None:
     """Start the fork server; it imports torch and all else in the background."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([nursery.__name__, *preload])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([fork_preload.__name__, *preload])
     with _forking():
         ensure_running()
 
@@ -80,7 +80,7 @@ def start_server(preload: Sequence[str]) -> None:
 def _forking() -> Iterator[None]:
     """Around what asks the fork server for a process, or starts it (again, should it have died)."""
     # OpenBLAS starts its threads when it is loaded
-    changed = {nursery.FLAG: "1", "OPENBLAS_NUM_THREADS": "1"}
+    changed = {fork_preload.FLAG: "1", "OPENBLAS_NUM_THREADS": "1"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     # a new process would run the script that this one was started with: nothing in it is needed there
@@ -123,15 +123,15 @@ class Pool(Ledger):
 
     def __init__(
         self,
-        shares: Sequence[child.Share],
+        slots: Sequence[child.Slot],
         view: View,
         max_attempts: int = 1,
         heartbeat_limit: float | None = None,
     ) -> None:
         super().__init__(view, max_attempts, heartbeat_limit)
-        self.shares = shares
+        self.slots = slots
         self._workers: list[Worker] = []
-        self._free = list(reversed(shares))
+        self._free = list(reversed(slots))
         self._looked = 0.0
 
     def run(self, jobs: Sequence[Job], begun: Callable[[], None]) -> dict[Path, Outcome]:
@@ -166,24 +166,24 @@ class Pool(Ledger):
             self._start(job)
 
     def _start(self, job: Job) -> None:
-        share = self._free.pop()
+        slot = self._free.pop()
         job.attempts += 1
         status = job.run.dir.read_status()
         context = multiprocessing.get_context("forkserver")
         receive, send = context.Pipe(duplex=False)
-        process = context.Process(target=child.main, args=(job.run, share, send), name=job.run.label)
+        process = context.Process(target=child.main, args=(job.run, slot, send), name=job.run.label)
         try:
             with _forking():
                 process.start()
         except (EOFError, OSError) as error:  # the fork server is gone, or no memory for another process
-            self._free.append(share)
+            self._free.append(slot)
             self.fail(job, f"its process could not be started: {one_line(error)}", again=True)
             return
         finally:
             send.close()
         now = time.monotonic()
         before = status.attempts if status else 0
-        self._workers.append(Worker(job, share, process, receive, now, Progress(now), before=before))
+        self._workers.append(Worker(job, slot, process, receive, now, Progress(now), before=before))
         self.view.started(job.run)
 
     # -------------------------------------------------------------------------------------------------- watching
@@ -196,16 +196,16 @@ class Pool(Ledger):
         reports = [w.report for w in self._workers if not w.reported]
         wait([*reports, *(w.process.sentinel for w in self._workers)], TICK)
         for worker in list(self._workers):
-            self._hear(worker)
+            self._receive(worker)
             if not worker.process.is_alive():
-                self._hear(worker)
+                self._receive(worker)
                 worker.report.close()
                 worker.process.join()
                 self._workers.remove(worker)
-                self._free.append(worker.share)
+                self._free.append(worker.slot)
                 self._judge(worker)
 
-    def _hear(self, worker: Worker) -> None:
+    def _receive(self, worker: Worker) -> None:
         if worker.reported or not worker.report.poll():
             return
         worker.reported = time.monotonic()
@@ -223,15 +223,15 @@ class Pool(Ledger):
             if status is not None and status.pid == worker.process.pid:
                 worker.progress.look(status, now)
                 worker.status = status
-            if worker.doomed is not None:
+            if worker.killed_for is not None:
                 worker.kill()
             elif worker.outcome is not None:
                 if now - worker.reported > EXIT_GRACE:
                     worker.kill()
             elif hangs := worker.progress.hangs(self.heartbeat_limit, now):
-                worker.doomed = f"{hangs}; what it was doing is in its log"
+                worker.killed_for = f"{hangs}; what it was doing is in its log"
                 worker.signal(child.STACKS)  # killed at the next look
-        self.view.tick(self._workers, len(self.waiting), len(self.shares))
+        self.view.tick(self._workers, len(self.waiting), len(self.slots))
 
     # ---------------------------------------------------------------------------------------------------- ending
 
@@ -239,16 +239,16 @@ class Pool(Ledger):
         """Decide what the end of a process means for its run."""
         job, outcome, code = worker.job, worker.outcome, worker.process.exitcode
         if outcome is None and job.run.dir.is_done:  # it died between its result and its report
-            outcome, worker.doomed = Outcome("done", job.run.label), None
-        if outcome is not None and worker.doomed is None:
+            outcome, worker.killed_for = Outcome("done", job.run.label), None
+        if outcome is not None and worker.killed_for is None:
             self.judge(job, outcome, time.monotonic() - worker.born)
             return
         worker.kill()  # what it may have left behind, such as workers that load images
-        if self.stops and worker.doomed is None and code in (-signal.SIGTERM, -signal.SIGKILL):
+        if self.stops and worker.killed_for is None and code in (-signal.SIGTERM, -signal.SIGKILL):
             self._write(worker, "stopped", None)
             self.end(job, Outcome("stopped", job.run.label, "killed" if self.stops > 1 else "stopped"))
             return
-        cause = worker.doomed or _cause(code)
+        cause = worker.killed_for or _cause(code)
         self._write(worker, "failed", cause)
         self.fail(job, cause, again=True)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ladder.common.streams import say
 from ladder.errors import UserError, one_line
 from ladder.launch.base import MakeLedger, StudyLauncher, plain
 from ladder.launch.child import LOG, redirect
@@ -19,7 +20,6 @@ from ladder.launch.task import train
 from ladder.launch.watch import Watch
 from ladder.runs.outcome import NOT_STARTED, Outcome, StopFlag
 from ladder.runs.resolve import Run
-from ladder.streams import say
 
 
 class RayLauncher(StudyLauncher):

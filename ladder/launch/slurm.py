@@ -105,7 +105,7 @@ class SlurmLauncher(StudyLauncher):
             cpus = max(loaders + 2, *(run.engine.threads or 1 for run in runs))
         # "kill": where one rank has died the others would wait for it until the time limit
         srun = ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *self.srun_args]
-        told: dict[str, Any] = {
+        given: dict[str, Any] = {
             "timeout_min": self.timeout_min,
             "nodes": self.nodes,
             "tasks_per_node": self.tasks_per_node,
@@ -119,4 +119,4 @@ class SlurmLauncher(StudyLauncher):
             "slurm_additional_parameters": {"requeue": True, **self.more},
             **{f"slurm_{name}": getattr(self, name) for name in TEXTS},
         }
-        return {key: value for key, value in told.items() if value is not None}
+        return {key: value for key, value in given.items() if value is not None}

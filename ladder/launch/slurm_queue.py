@@ -124,16 +124,16 @@ class Queue:
 
     def send(self, runs: Sequence[Run]) -> str:
         """See `Cluster.send`."""
-        told = []
+        messages = []
         for study, part in _by_study(runs).items():
             with _alone(study):  # two launchers at once: the second one sees what the first has sent
                 other = self._attach(study, part)
                 mine = [run for run in part if run not in other]
                 if other:
-                    told.append(f"{len(other)} runs have been sent by another launcher meanwhile")
+                    messages.append(f"{len(other)} runs have been sent by another launcher meanwhile")
                 if mine:
-                    told.append(self._submit(study, mine))
-        return "\n".join(told)
+                    messages.append(self._submit(study, mine))
+        return "\n".join(messages)
 
     def _submit(self, study: Path, runs: Sequence[Run]) -> str:
         import submitit

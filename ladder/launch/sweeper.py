@@ -16,6 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ladder.common.streams import say
 from ladder.errors import UserError, one_line
 from ladder.launch.base import StudyLauncher, command_line
 from ladder.launch.compose import Composer
@@ -26,7 +27,6 @@ from ladder.runs.notes import notes
 from ladder.runs.objective import RunFailed
 from ladder.runs.outcome import OUTCOMES, Outcome
 from ladder.runs.resolve import Run
-from ladder.streams import say
 
 Batches = list[list[list[str]]]  # of jobs, each a list of overrides
 
@@ -58,11 +58,11 @@ class StudySweeper(Sweeper):
         Several experiments are a sweep each, one after another: each has values to sweep over of its own.
         """
         parts = [(sweeper, *sweeper.checked(given)) for sweeper, given in self._studies(arguments)]
-        for line in dict.fromkeys(line for *_, told in parts for line in told):
+        for line in dict.fromkeys(line for *_, messages in parts for line in messages):
             say(f"note: {line}", error=True)
         for _, _, design, _ in parts:
             if design is not None:
-                say(design.told, error=True)
+                say(design.message, error=True)
                 design.remember()
         returns: list[Sequence[JobReturn]] = []
         for place, (sweeper, batches, _, _) in enumerate(parts, 1):

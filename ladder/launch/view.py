@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
+from ladder.common.streams import Steady, say
 from ladder.launch.child import LOG
 from ladder.runs.folder import Status
 from ladder.runs.outcome import NOT_STARTED, Outcome
 from ladder.runs.resolve import Run
-from ladder.streams import Steady, say
 from ladder.training.progress import duration
 
 REFRESH = 4  # a second

@@ -59,7 +59,7 @@ class Sent:
     born: float | None = None  # monotonic seconds; None: not seen running yet
     progress: Progress | None = None  # of the attempt that runs
     status: Status | None = None
-    doomed: str | None = None  # why we ended it
+    killed_for: str | None = None  # why we ended it
 
     @property
     def run(self) -> Run:
@@ -129,7 +129,7 @@ class Watch(Ledger):
             if not self.stops:
                 self._send()
             for run, outcome in self._cluster.ended():
-                self._take(run, outcome)
+                self._record_outcome(run, outcome)
             self._look()
             time.sleep(TICK)
         if self.stops:
@@ -158,7 +158,7 @@ class Watch(Ledger):
         for start in range(0, len(jobs), self._cluster.at_a_time):
             part = jobs[start : start + self._cluster.at_a_time]
             try:
-                told = self._cluster.send([job.run for job in part])
+                note = self._cluster.send([job.run for job in part])
             except UserError as error:
                 if not self._sent and not self.outcomes:
                     raise
@@ -167,8 +167,8 @@ class Watch(Ledger):
             for job in part:
                 job.attempts += 1
                 self._note_sent(job)
-            if told:
-                self.view.note(told)
+            if note:
+                self.view.note(note)
 
     def _refused(self, jobs: Sequence[Job], error: UserError) -> None:
         if not self._sent or not self._stay:  # nothing will make room; or nobody will be there to see it
@@ -207,11 +207,11 @@ class Watch(Ledger):
                 self.view.started(sent.run)
             sent.progress = sent.progress or Progress(now)
             sent.progress.look(status, now)
-            if sent.doomed is None and (hangs := sent.progress.hangs(self.heartbeat_limit, now)):
+            if sent.killed_for is None and (hangs := sent.progress.hangs(self.heartbeat_limit, now)):
                 if self._cluster.waits(sent.run):  # taken off its node, before it could say so
                     sent.progress = None
                     continue
-                sent.doomed = hangs
+                sent.killed_for = hangs
                 self._cluster.kill(sent.run)
             running.append(_Runner(sent.run, status, sent.born))
         self._tell()
@@ -221,7 +221,7 @@ class Watch(Ledger):
         for text in self._cluster.news():
             self.view.note(text)
 
-    def _take(self, run: Run, outcome: Outcome) -> None:
+    def _record_outcome(self, run: Run, outcome: Outcome) -> None:
         sent = self._sent.pop(run.dir.path)
         if run.dir.is_done:
             outcome = outcome if outcome.state == "skipped" else Outcome("done", run.label)
@@ -229,8 +229,8 @@ class Watch(Ledger):
             where = run.dir.path.parent
             error = f"it was trained, but its result is not here: do all nodes see one and the same {where}?"
             outcome = Outcome("failed", run.label, error)
-        elif sent.doomed is not None:
-            outcome = Outcome("failed", run.label, sent.doomed, again=True)
+        elif sent.killed_for is not None:
+            outcome = Outcome("failed", run.label, sent.killed_for, again=True)
         if outcome.state in ("failed", "stopped"):
             status = run.dir.read_status()
             if status is not None and status.state == "running":  # it could not say so itself

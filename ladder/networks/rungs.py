@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ladder.common.yaml_files import read_yaml
 from ladder.errors import UserError, unknown
 from ladder.networks.spec import SPECS, Spec, TimmSpec, spec_class
 from ladder.paths import conf_dir
-from ladder.yaml_files import read_yaml
 
 _KEYS = (
     *("name", "title", "network", "source", "paper_data", "image_size", "evaluation", "kind"),

@@ -101,8 +101,8 @@ def not_finite(final: Any) -> str | None:
     """
     figures = final if isinstance(final, dict) else {}
     odd = {key: value for key in ("top1", "eval_loss") if isinstance(value := figures.get(key), float)}
-    told = ", ".join(f"final.{key} is {value}" for key, value in odd.items() if not math.isfinite(value))
-    return f"{told}, so that the network has no accuracy" if told else None
+    text = ", ".join(f"final.{key} is {value}" for key, value in odd.items() if not math.isfinite(value))
+    return f"{text}, so that the network has no accuracy" if text else None
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import Any
 from ladder.errors import OURS, UserError, one_line, unknown
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
-from ladder.yaml_files import read_yaml
+from ladder.common.yaml_files import read_yaml
 
 _THEIRS = ("hydra", "omegaconf", "antlr4", "yaml")  # what reads the user's config, and may refuse it with any error
 
@@ -57,10 +57,10 @@ def explained(overrides: Sequence[str]) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        told = explain(error, overrides)
-        if told is None:
+        mistake = explain(error, overrides)
+        if mistake is None:
             raise
-        raise told from error
+        raise mistake from error
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError | None:

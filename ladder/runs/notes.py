@@ -17,15 +17,15 @@ _CHANGED = {  # part of a run's identity: what of it earlier versions hashed oth
 
 def notes(jobs: Iterable[tuple[Run, Sequence[str]]]) -> list[str]:
     """Lines for the runs of a sweep (or for one run), each with the overrides that it was asked for by."""
-    told: dict[str, None] = {}
+    messages: dict[str, None] = {}
     runs: dict[str, Run] = {}
     for run, overrides in jobs:
-        told |= dict.fromkeys(_unheeded(run, overrides))
+        messages |= dict.fromkeys(_ignored_overrides(run, overrides))
         runs.setdefault(str(run.dir.path), run)
-    return [*told, *_renamed(runs.values()), *_elsewhere(runs.values())]
+    return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values())]
 
 
-def _unheeded(run: Run, overrides: Iterable[str]) -> list[str]:
+def _ignored_overrides(run: Run, overrides: Iterable[str]) -> list[str]:
     """A line for each recipe key among the overrides that the run's rung sets itself, or that its recipe does not read."""
     given = {text.partition("=")[0].lstrip("+") for text in overrides}
     own = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladder.errors import UserError, one_line
-from ladder.text import printable
+from ladder.common.text import printable
 
 MOST_BYTES = 64 << 20
 MOST_VALUES = 200_000
@@ -126,7 +126,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Record | None:
     """The mapping in a YAML file; None where there is no such file. Raises Unreadable."""
     import yaml
 
-    from ladder.yaml_files import parse_yaml
+    from ladder.common.yaml_files import parse_yaml
 
     text, name = read_text(path), printable(os.path.basename(path))
     if text is None:

@@ -22,7 +22,7 @@ import ladder
 from ladder.networks.cost import measure_cost
 from ladder.data.augment import channels
 from ladder.errors import UserError, one_line
-from ladder.streams import say
+from ladder.common.streams import say
 from ladder.runs.heartbeat import Heartbeat
 from ladder.training import checkpoint
 from ladder.training.distributed import Ranks, device_name, join
@@ -50,7 +50,7 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
         # a mistake in a run that has no folder yet is told before anything is written
         engine = None if folder.path.exists() else _try_build(run, ranks, stop)
         with contextlib.ExitStack() as held:
-            found, status = _take(run, folder, held) if ranks.is_main else (FREE, Status())
+            found, status = _claim(run, folder, held) if ranks.is_main else (FREE, Status())
             found = ranks.max(found)  # all ranks go on, or none
             if isinstance(status, UserError):
                 raise status
@@ -65,7 +65,7 @@ def train_run(run: Run, stop: Callable[[], bool]) -> Outcome:
         ranks.close()
 
 
-def _take(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, Status | UserError]:
+def _claim(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, Status | UserError]:
     """Make the folder, hold it for as long as `held` lasts, and begin; how it is found, and what stands against it.
 
     Where it can't be written, a new one leaves nothing behind.
@@ -142,8 +142,8 @@ def _train(
     except Exception as error:
         message = _cause(error, run)
         log.error("failed: %s\n%s", message, traceback.format_exc())
-        told = _end(folder, beat, "failed", message)
-        if ranks.is_main and not told and beat.status.attempts == 1 and not checkpoint.exists(folder.checkpoints):
+        recorded = _end(folder, beat, "failed", message)
+        if ranks.is_main and not recorded and beat.status.attempts == 1 and not checkpoint.exists(folder.checkpoints):
             folder.discard()  # a full disk: else it would say for ever that it is running
         _say(f"failed {folder.path}: {message}", error=True)
         return Outcome("failed", run.label, message, again=not isinstance(error, UserError))

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from ladder.streams import Steady
+from ladder.common.streams import Steady
 
 
 def duration(seconds: float) -> str:

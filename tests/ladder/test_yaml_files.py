@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ladder.common.yaml_files import LARGEST, read_yaml
 from ladder.errors import UserError
 from ladder.paths import conf_dir
-from ladder.yaml_files import LARGEST, read_yaml
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]

@@ -173,7 +173,7 @@ def pretend_to_run(monkeypatch: pytest.MonkeyPatch, state: str = "done") -> list
     return ran
 
 
-def shares(monkeypatch: pytest.MonkeyPatch, runs: int, cores: int, gpus: list[str], **launcher: Any) -> Any:
+def slots(monkeypatch: pytest.MonkeyPatch, runs: int, cores: int, gpus: list[str], **launcher: Any) -> Any:
     class Run:
         device = "auto"
 
@@ -182,26 +182,26 @@ def shares(monkeypatch: pytest.MonkeyPatch, runs: int, cores: int, gpus: list[st
 
     monkeypatch.setattr(local, "usable_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    found: list[child.Share] = LocalLauncher(**launcher)._shares([Run] * runs, gpus)  # type: ignore[list-item]
-    return [(share.threads, share.gpus) for share in found]
+    found: list[child.Slot] = LocalLauncher(**launcher)._slots([Run] * runs, gpus)  # type: ignore[list-item]
+    return [(slot.threads, slot.gpus) for slot in found]
 
 
 def test_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shares(monkeypatch, 39, 2, []) == [(1, None)] * 2
-    assert shares(monkeypatch, 3, 8, []) == [(2, None)] * 3
-    assert shares(monkeypatch, 39, 8, [], n_jobs=2) == [(4, None)] * 2
-    assert shares(monkeypatch, 39, 8, [], threads=4) == [(4, None)] * 2
-    assert shares(monkeypatch, 39, 1, [], n_jobs=3) == [(1, None)] * 3
+    assert slots(monkeypatch, 39, 2, []) == [(1, None)] * 2
+    assert slots(monkeypatch, 3, 8, []) == [(2, None)] * 3
+    assert slots(monkeypatch, 39, 8, [], n_jobs=2) == [(4, None)] * 2
+    assert slots(monkeypatch, 39, 8, [], threads=4) == [(4, None)] * 2
+    assert slots(monkeypatch, 39, 1, [], n_jobs=3) == [(1, None)] * 3
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert local.threads_each(8, 2) == 1
 
 
 def test_gpus_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shares(monkeypatch, 39, 16, ["0", "1"]) == [(8, ("0",)), (8, ("1",))]
-    assert shares(monkeypatch, 1, 16, ["0", "1"]) == [(16, ("0",))]
-    assert shares(monkeypatch, 39, 16, ["3", "5"], jobs_per_gpu=2) == [(4, (g,)) for g in ("3", "5", "3", "5")]
+    assert slots(monkeypatch, 39, 16, ["0", "1"]) == [(8, ("0",)), (8, ("1",))]
+    assert slots(monkeypatch, 1, 16, ["0", "1"]) == [(16, ("0",))]
+    assert slots(monkeypatch, 39, 16, ["3", "5"], jobs_per_gpu=2) == [(4, (g,)) for g in ("3", "5", "3", "5")]
     with pytest.raises(UserError, match="jobs_per_gpu"):
-        shares(monkeypatch, 39, 16, ["0", "1"], n_jobs=3)
+        slots(monkeypatch, 39, 16, ["0", "1"], n_jobs=3)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def _names(axes: Axes, points: Sequence[Point], size: float, where: float, gap: 
     x = where / fig.get_size_inches()[0]  # type: ignore[union-attr]
     low, high = axes.get_ylim()
     order = sorted(points, key=lambda p: (p.top1, -p.x))
-    places = spaced([(p.top1 - low) / (high - low) for p in order], gap)
+    places = spread_apart([(p.top1 - low) / (high - low) for p in order], gap)
     box = axes.get_position()
     for p, place in zip(order, places, strict=True):
         axes.annotate(
@@ -166,7 +166,7 @@ def _names(axes: Axes, points: Sequence[Point], size: float, where: float, gap: 
         )
 
 
-def spaced(wanted: Sequence[float], gap: float) -> list[float]:
+def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Rising places in 0..1 as near to the wanted ones as can be with `gap` between neighbours.
 
     >>> spaced([0.5, 0.5, 0.9], 0.2)

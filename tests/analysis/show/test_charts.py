@@ -81,11 +81,11 @@ def test_bubble_areas_are_in_proportion_to_parameters() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.001, 0.05))
 @settings(max_examples=200)
 def test_labels_are_spaced_in_order_within_the_axes(wanted: list[float], gap: float) -> None:
-    places = scatter.spaced(sorted(wanted), gap)
+    places = scatter.spread_apart(sorted(wanted), gap)
     assert all(b - a >= gap - 1e-6 for a, b in itertools.pairwise(places))
     assert places[0] >= -1e-9 and places[-1] <= 1 + 1e-6
     far = [0.1 + 0.2 * i for i in range(4)]
-    assert scatter.spaced(far, 0.05) == pytest.approx(far)
+    assert scatter.spread_apart(far, 0.05) == pytest.approx(far)
 
 
 def test_curves_are_the_mean_over_seeds_with_their_range(full: Any) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ladder.data.order import (
-    Share,
+    Shard,
     global_random_state_kept,
     hold_out,
     permutation,
@@ -27,10 +27,10 @@ small = st.integers(1, 6)
 def test_ranks_and_micro_batches_divide_each_global_batch(
     micro: int, accumulate: int, world: int, steps: int, start: int
 ) -> None:
-    shares = [Share(micro, accumulate, rank, world) for rank in range(world)]
+    shares = [Shard(micro, accumulate, rank, world) for rank in range(world)]
     size = shares[0].global_batch
     assert size == micro * accumulate * world
-    starts = [list(share.starts(start + steps, start)) for share in shares]
+    starts = [list(shard.starts(start + steps, start)) for shard in shares]
     assert all(len(own) == steps * accumulate for own in starts)
     for step in range(steps):
         seen = [

@@ -18,7 +18,7 @@ from disks import small_disk
 from tiny import run_of, train, wait_for
 
 from ladder.errors import UserError
-from ladder.streams import say
+from ladder.common.streams import say
 from ladder.networks.weights import load_model
 from ladder.runs.folder import RunDir, Status
 from ladder.runs.heartbeat import Heartbeat

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ladder.runs import records
 from ladder.runs.records import Record, Unreadable, checked, read_json, read_yaml
-from ladder.text import plain_cell, printable, safe_cell
+from ladder.common.text import plain_cell, printable, safe_cell
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
