@@ -70,7 +70,8 @@ def _our_way() -> Iterator[None]:
     """Within the block argparse and warnings say all in one line, and any name of a file can be printed."""
 
     def refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
+        late = re.match(r"unrecognized arguments: [^-\s]+=", message)
+        raise UserError(f"{message}; {'flags go before or after all KEY=VALUE' if late else 'see --help'}")
 
     def warn(message: Warning | str, *where: Any, **more: Any) -> str:
         return f"warning: {one_line(str(message))}\n"

@@ -12,6 +12,8 @@ from ladder.errors import UserError, one_line
 LARGEST = 256 * 1024  # bytes; the largest file of conf/ has a fiftieth of it
 MOST_NODES = 100_000  # values, each alias counted as all that it stands for
 DEEPEST = 50  # levels of nesting
+LONGEST_NUMBER = 40  # signs
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
@@ -62,11 +64,13 @@ def _text(path: Path) -> str:
 
 def _size(node: yaml.Node, depth: int, known: dict[int, int | None], name: str) -> int:
     """How many values a node holds, aliases spelt out. Raises UserError above what is allowed."""
+    place = f"{name}, line {node.start_mark.line + 1}"
     if isinstance(node, yaml.ScalarNode):
+        if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+            raise UserError(f"{place}: a number of {len(node.value):,} digits; allowed: {LONGEST_NUMBER}")
         return 1
     if depth > DEEPEST:
         raise _too_deep(name)
-    place = f"{name}, line {node.start_mark.line + 1}"
     key = id(node)
     if key in known:
         size = known[key]

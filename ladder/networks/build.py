@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import torch
 from torch import nn
 
 from ladder.errors import UserError
@@ -16,6 +19,10 @@ NETS: dict[type[Spec], type[Net]] = {NetSpec: RoadmapNet, IsotropicSpec: Isotrop
 def net_class(spec: Spec | type[Spec]) -> type[Net]:
     """The class of networks that reads this kind of spec; a model of timm has its own."""
     return NETS[spec if isinstance(spec, type) else type(spec)]
+
+
+MOST_CLASSES = 10_000_000
+MOST_BANDS = 65_536  # channels of an image
 
 
 def build_net(
@@ -33,10 +40,13 @@ def build_net(
     Raises:
         UserError: on a value that can't be.
     """
-    counts: tuple[tuple[str, object, int], ...] = (("num_classes", num_classes, 0), ("in_chans", in_chans, 1))
-    for name, value, least in counts:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
+    counts: tuple[tuple[str, object, int, int], ...] = (
+        ("num_classes", num_classes, 0, MOST_CLASSES),
+        ("in_chans", in_chans, 1, MOST_BANDS),
+    )
+    for name, value, least, most in counts:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise UserError(f"{name}={value!r}: must be a whole number from {least} to {most:,}")
     rate: object = drop_rate
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise UserError(f"drop_rate={rate!r}: must be a number from 0 up to, not including, 1")
@@ -44,7 +54,42 @@ def build_net(
         from ladder.networks.reference import build_reference
 
         return build_reference(spec, num_classes, in_chans, drop_rate)
+    if torch.get_default_device().type != "meta":
+        with torch.device("meta"):
+            sketch = net_class(spec)(spec, num_classes, in_chans, global_pool)
+        check_memory(sum(p.numel() * p.element_size() for p in sketch.parameters()), "the weights of this network")
     return net_class(spec)(spec, num_classes, in_chans, global_pool, float(drop_rate))
+
+
+def check_memory(size: int, what: str) -> None:
+    """Raise UserError where `size` bytes are more than this machine has, before it is asked for them."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # a system that doesn't say
+        return
+    if size > memory:
+        raise UserError(f"{what} take {size / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB")
+
+
+def check_batch_of_one(spec: Spec, image_size: int, in_chans: int) -> None:
+    """Raise UserError where this network can't be trained on one image at a time: BatchNorm over a single value.
+
+    Shapes alone go through it, on the meta device.
+    """
+    with torch.device("meta"):
+        net = build_net(spec, num_classes=2, in_chans=in_chans).train()
+        image = torch.empty(1, in_chans, image_size, image_size)
+    try:
+        with torch.no_grad():
+            net(image)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"recipe.batch_size gives a process one image at a time, and at {image_size} px this network's last"
+            " feature map is one pixel: BatchNorm needs more than one value a channel; allowed: 2 or more images,"
+            " larger ones, or a network without BatchNorm"
+        ) from None
 
 
 def check_image_size(spec: Spec, size: int) -> None:

@@ -16,24 +16,36 @@ def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None
         raise UserError(f"spec.{name}={value!r}: allowed are {', '.join(map(str, allowed))}")
 
 
-def check_number(name: str, value: object, or_else: str = "") -> None:
-    """Refuse anything but one positive integer; `or_else` says what else the caller takes."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"spec.{name}={value!r}: must be {or_else}a whole number from 1")
+# What no network of anybody's reaches: beyond it a typing error would ask for all the memory there is.
+MOST_STAGES, MOST_BLOCKS, MOST_CHANNELS, MOST_EXPANSION, LARGEST_KERNEL, LARGEST_IMAGE = 12, 1000, 65_536, 64, 255, 4096
 
 
-def check_stages(name: str, values: object) -> None:
-    """Refuse anything but a non-empty tuple of positive integers."""
+def _is_whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def check_number(name: str, value: object, most: int, or_else: str = "") -> None:
+    """Refuse anything but one integer from 1 to `most`; `or_else` says what else the caller takes."""
+    if not _is_whole(value, most):
+        raise UserError(f"spec.{name}={value!r}: must be {or_else}a whole number from 1 to {most:,}")
+
+
+def check_stages(name: str, values: object, most: int) -> None:
+    """Refuse anything but a tuple of integers from 1 to `most`, one a stage."""
     if not isinstance(values, tuple):
         raise UserError(f"spec.{name}={values!r}: must be a list of numbers, one for each stage")
-    if not values or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in values):
-        raise UserError(f"spec.{name}={list(values)}: must be positive and whole")
+    if not 1 <= len(values) <= MOST_STAGES:
+        raise UserError(f"spec.{name}: has {len(values)} stages; allowed: 1 to {MOST_STAGES}")
+    if not all(_is_whole(v, most) for v in values):
+        raise UserError(f"spec.{name}={list(values)}: must be whole numbers from 1 to {most:,}")
 
 
 def check_kernel(name: str, value: object) -> None:
     """Refuse an even or non-positive kernel size (an even one has no same padding)."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or value % 2 == 0:
-        raise UserError(f"spec.{name}={value!r}: must be an odd whole number, such as 3, 5, 7, 9 or 11")
+    if not (_is_whole(value, LARGEST_KERNEL) and isinstance(value, int) and value % 2):
+        raise UserError(
+            f"spec.{name}={value!r}: must be an odd whole number up to {LARGEST_KERNEL}, such as 3, 5, 7, 9 or 11"
+        )
 
 
 def check_rate(name: str, value: object) -> None:
@@ -191,13 +203,13 @@ class NetSpec(Spec):
     init_base_width: int | None = later(None)
 
     def __post_init__(self) -> None:
-        check_stages("depths", self.depths)
-        check_stages("widths", self.widths)
+        check_stages("depths", self.depths, MOST_BLOCKS)
+        check_stages("widths", self.widths, MOST_CHANNELS)
         if len(self.depths) != len(self.widths):
             raise UserError(
                 f"spec.depths has {len(self.depths)} stages and spec.widths {len(self.widths)}: must be equal"
             )
-        check_number("expansion", self.expansion)
+        check_number("expansion", self.expansion, MOST_EXPANSION)
         _check_choice("stem", self.stem, ("resnet", "patchify"))
         _check_choice("stem_stride", self.stem_stride, (4, 2, 1))
         for flag in ("stem_norm", "stem_act", "shortcut_norm", "head_norm"):
@@ -216,7 +228,7 @@ class NetSpec(Spec):
         check_rate("drop_path", self.drop_path)
         _check_choice("init", self.init, ("trunc_normal", "kaiming"))
         if self.init_base_width is not None:
-            check_number("init_base_width", self.init_base_width, "null (std 0.02 at any width) or ")
+            check_number("init_base_width", self.init_base_width, MOST_CHANNELS, "null (std 0.02 at any width) or ")
 
     @property
     def reduction(self) -> int:
@@ -260,10 +272,12 @@ class IsotropicSpec(Spec):
     init: str = "torch"  # torch: PyTorch's own start weights (ConvMixer) | trunc_normal: std 0.02 (ConvNeXt)
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "patch_size", "kernel_size"):
-            check_number(name, getattr(self, name))
+        check_number("width", self.width, MOST_CHANNELS)
+        check_number("depth", self.depth, MOST_BLOCKS)
+        check_number("patch_size", self.patch_size, LARGEST_IMAGE)
+        check_number("kernel_size", self.kernel_size, LARGEST_KERNEL)
         if self.expansion is not None:
-            check_number("expansion", self.expansion, "null (one pointwise layer) or ")
+            check_number("expansion", self.expansion, MOST_EXPANSION, "null (one pointwise layer) or ")
         flags = ("stem_act", "stem_norm", "residual_depthwise", "residual_pointwise", "residual_block", "head_norm")
         for flag in flags:
             _check_choice(flag, getattr(self, flag), (True, False))
@@ -299,7 +313,7 @@ class TimmSpec(Spec):
     def __post_init__(self) -> None:
         check_timm_model(self.model)
         if self.image_size is not None:
-            check_number("image_size", self.image_size)
+            check_number("image_size", self.image_size, LARGEST_IMAGE)
         check_rate("drop_path", self.drop_path)
 
 

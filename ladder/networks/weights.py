@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -46,6 +47,34 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not {"network", "spec", "about"} <= metadata.keys():
         raise UserError(f"{file} holds no spec: not written by this project")
     return tensors, metadata
+
+
+def check_start(spec: Spec, path: str | Path, in_chans: int) -> None:
+    """Raise UserError where `start_from` would refuse the weights in `path` for any number of classes.
+
+    Only shapes are read.
+    """
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    give = "give a run folder or a model.safetensors"
+    if not file.is_file():
+        raise UserError(f"weights={path}: no file {file}; {give}")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights={path}: can't read {file}: {one_line(error)}; {give}") from None
+
+    def shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
+        with torch.device("meta"):
+            net = build_net(spec, num_classes=num_classes, in_chans=in_chans)
+        return {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
+
+    wanted, other = shapes(2), shapes(3)
+    for key in sorted(found.keys() ^ wanted.keys()):
+        raise UserError(f"weights={path}: of another network: {key} is {'missing' if key in wanted else 'too much'}")
+    for key, shape in wanted.items():
+        if shape != found[key] and shape == other[key]:  # unequal ones are the classifier's
+            raise UserError(f"weights={path}: of another network: {key} is {list(found[key])}, not {list(shape)}")
 
 
 def start_from(model: nn.Module, path: str | Path) -> None:

@@ -57,8 +57,8 @@ class DataConfig:
             )
         if not 0 < self.fraction <= 1:
             raise UserError(f"data.fraction={self.fraction}; allowed: above 0, up to 1 (the whole training set)")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise UserError(f"data.num_classes={self.num_classes}; allowed: 1 or more, or null to count them")
+        if self.num_classes is not None and not 1 <= self.num_classes <= 10_000_000:
+            raise UserError(f"data.num_classes={self.num_classes}; allowed: 1 to 10,000,000, or null to count them")
         if not 0 <= self.workers <= 1024:
             raise UserError(f"data.workers={self.workers}; allowed: 0 (load in the training process) to 1024")
         for key, values in (("mean", self.mean), ("std", self.std)):

@@ -82,12 +82,18 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError | None
     for link in chain:
         if isinstance(link, OmegaConfBaseException):
             return _of_omegaconf(link)
+        # a file of the user's: Hydra tells of OmegaConf's error in its own, but doesn't name it as the cause
+        if (file := re.match(r"In '([^']+)': \w+ raised while composing", str(link))) and link.__context__:
+            if isinstance(link.__context__, OmegaConfBaseException):
+                return UserError(f"{file[1]}.yaml: {_of_omegaconf(link.__context__)}")
     if not isinstance(error, HydraException) and not _raised_by_hydra(error):
         return None
-    for text in overrides:
-        if (odd := _odd_group(text)) is not None:
+    for override in overrides:
+        if (odd := _odd_group(override) or _odd_number(override)) is not None:
             return odd
     text = str(error)
+    if gone := re.search(r"Could not delete (?:from config\. (?:The value of )?)?'([^']+)'", text):
+        return UserError(f"~{gone[1]}: {_STAYS}")
     if group := re.search(r"Could not override '([^']+)'", text):
         return unknown("config group", group[1], groups())
     if isinstance(error, HydraException | ValueError) and text:
@@ -146,6 +152,13 @@ def _odd_group(override: str) -> UserError | None:
     if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
         return None
     return UserError(f"{override}: must be the name of a file; allowed: {', '.join(_files(group)) or 'none'}")
+
+
+def _odd_number(override: str) -> UserError | None:
+    """What is wrong with an override of more digits than any number has."""
+    if (digits := re.search(r"[\d_]{50,}", override)) is None:
+        return None
+    return UserError(f"{override[: digits.start() + 10]}...: a number of {len(digits[0]):,} digits; allowed: 50")
 
 
 def _unknown_key(dotted: str, key: object) -> UserError:
@@ -218,6 +231,9 @@ def _type_at(schema: type, dotted: str) -> Any:
 # --- a value that isn't of its key's type -----------------------------------------------------------------------------
 
 
+_STAYS = "a key can't be taken out of the config; give it another value"
+
+
 def _of_omegaconf(error: Any) -> UserError:
     from omegaconf import errors
 
@@ -225,8 +241,10 @@ def _of_omegaconf(error: Any) -> UserError:
     says = one_line(str(error).partition("\n")[0])
     if isinstance(error, errors.ConfigAttributeError | errors.ConfigKeyError):
         return _unknown_key(key, error.key)
+    if isinstance(error, errors.MissingMandatoryValue):
+        return UserError(f"{key} is not set: give {key}=...")
     if "does not support deletion" in says:
-        return UserError(f"~{key}: a key can't be taken out of the config; give it another value")
+        return UserError(f"~{key}: {_STAYS}")
     if isinstance(error, errors.InterpolationResolutionError):
         return UserError(f"{key}: {says}" if key else says)
     kind, whole = _type_at(TrainConfig, key.partition("[")[0]), True
@@ -238,7 +256,8 @@ def _of_omegaconf(error: Any) -> UserError:
     if error.value is None and "is not Optional" not in says:
         return UserError(f"{key}: must be {wanted}")
     value = _shown(error.value)
-    listed = whole and wanted.startswith("a list") and isinstance(error.value, str | int | float)
+    item = str if "names" in wanted else (int, float)
+    listed = whole and wanted.startswith("a list") and isinstance(error.value, item)
     return UserError(f"{key}={value}: must be {wanted}{f': {key}=[{value}]' if listed else ''}")
 
 
@@ -281,8 +300,7 @@ def _unreadable(override: str, says: str) -> UserError:
     shown = one_line(override)
     shown = shown if len(shown) <= 120 else f"{shown[:110]}..."
     if not equals:
-        hint = f"; to take it out: ~{key}" if key and not key.startswith(("~", "-")) else ""
-        return UserError(f"{shown!r}: must be KEY=VALUE{hint}; see --help")
+        return UserError(f"{shown!r}: must be KEY=VALUE; see --help")
     parser = OverridesParser.create()
 
     def reads(text: str) -> bool:
@@ -296,8 +314,13 @@ def _unreadable(override: str, says: str) -> UserError:
         return UserError(f"{shown!r}: {one_line(key) or 'nothing'!r} can't be a key; see --help for those there are")
     inner = value.replace('"', '\\"')
     quoted = f'{key}="{inner}"'
-    if "Lexer" in says or "mismatched input" in says or "extraneous input" in says or "no viable" in says:
+    if "while evaluating" in says:
+        says = re.sub(r"^.*?while evaluating '.*?': ", "", says, flags=re.S)
+        return UserError(f"{shown}: {one_line(says)}")
+    if any(value.count(opens) != value.count(shuts) for opens, shuts in ("()", "[]", "{}")):
+        says = "its brackets don't match"
+    else:
         says = "brackets, quotes, commas and letters beyond ASCII stand for themselves only within quotes"
     if re.match(r"\w+\(", value) or len(value) > 80 or not reads(quoted):
-        return UserError(f"{shown}: {one_line(says)}")
-    return UserError(f"{shown}: {one_line(says)}: {shlex.quote(quoted)}")
+        return UserError(f"{shown}: {says}")
+    return UserError(f"{shown}: {says}; as text: {shlex.quote(quoted)}")

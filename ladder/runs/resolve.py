@@ -33,6 +33,7 @@ _SECTIONS: dict[str, Any] = {
     "design": DesignConfig,
 }
 MAX_SEED = 2**32 - 1  # the draws of larger ones would be those of smaller ones
+LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and W&B's names add to it
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,14 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = 
         from ladder.networks.reference import check_reference  # imports torch, which the checks of rungs do without
 
         check_reference(spec, data.image_size, data.num_classes or 10, data.in_chans)
+    if recipe.batch_size == engine.accumulate:
+        from ladder.networks.build import check_batch_of_one
+
+        check_batch_of_one(spec, data.image_size, data.in_chans)
+    if cfg.weights is not None:
+        from ladder.networks.weights import check_start
+
+        check_start(spec, cfg.weights, data.in_chans)
 
     weights, former_weights = weights_digests(cfg.weights) if cfg.weights is not None else (None, None)
     same = {
@@ -236,15 +245,20 @@ def _changed(recipe: Recipe, rung: Rung) -> Recipe:
 
 def _check_root(cfg: DictConfig) -> None:
     for key in TrainConfig.__dataclass_fields__:
-        if OmegaConf.is_missing(cfg, key):
+        if key not in cfg or OmegaConf.is_missing(cfg, key):
             raise UserError(f"{key} is not set: give {key}=...")
     for key in ("name", "source"):
         if OmegaConf.is_missing(cfg.data, key):
             raise UserError(f"data.{key} is not set: give data=NAME, a file of conf/data/")
     _check_keys(cfg)
+    if OmegaConf.is_missing(cfg.recipe, "name"):
+        raise UserError("recipe.name is not set: give recipe=NAME, a file of conf/recipe/")
     _check_seed(cfg.seed)
-    if not re.fullmatch(r"[\w.+-]+", cfg.study) or cfg.study in (".", ".."):
-        raise UserError(f"study={cfg.study!r}: must be one folder name of letters, digits, . _ + -")
+    if not re.fullmatch(r"[\w.+-]+", cfg.study) or cfg.study in (".", "..") or len(cfg.study.encode()) > LONGEST_NAME:
+        shown = cfg.study if len(cfg.study) <= 80 else f"{cfg.study[:70]}..."
+        raise UserError(
+            f"study={shown!r}: must be one folder name of letters, digits, . _ + -, at most {LONGEST_NAME} bytes long"
+        )
 
 
 def _check_keys(cfg: DictConfig) -> None:
@@ -274,12 +288,13 @@ def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> N
         raise UserError(
             f"engine.accumulate={engine.accumulate}: must divide recipe.batch_size={recipe.batch_size} without rest"
         )
+    recipe.check_pairs(recipe.batch_size // engine.accumulate)
     if engine.eval_every < 1:
         raise UserError(f"engine.eval_every={engine.eval_every}: must be 1 or more epochs")
     for key in ("log_every", "save_every"):
         if not 0 <= (seconds := getattr(engine, key)) < math.inf:
             raise UserError(f"engine.{key}={seconds}: must be seconds, a number from 0")
-    if engine.threads is not None and engine.threads < 1:
-        raise UserError(f"engine.threads={engine.threads}: must be 1 or more, or null")
+    if engine.threads is not None and not 1 <= engine.threads <= 4096:
+        raise UserError(f"engine.threads={engine.threads}: must be 1 to 4096, or null")
     if wandb.mode not in ("online", "offline", "disabled"):
         raise UserError(f"wandb.mode={wandb.mode}: allowed are online, offline, disabled")

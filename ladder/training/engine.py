@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ladder.data import open_data
 from ladder.errors import UserError, one_line
-from ladder.networks.build import build_net
+from ladder.networks.build import build_net, check_batch_of_one
 from ladder.networks.pointwise import can_be_channels_last
 from ladder.networks.weights import start_from
 from ladder.runs import predictions
@@ -60,6 +60,9 @@ class Engine:
                 f" ({ranks.world} ranks x engine.accumulate={self.options.accumulate})"
             )
         self.micro_batch = self.recipe.batch_size // share
+        self.recipe.check_pairs(self.micro_batch)
+        if self.micro_batch == 1 and not (self.options.sync_batch_norm and ranks.world > 1):
+            check_batch_of_one(run.spec, run.data.image_size, run.data.in_chans)
         self.data = open_data(
             run.data,
             self.recipe,
@@ -232,7 +235,7 @@ class Engine:
         if self.ranks.is_main:
             if resumed:
                 log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
-            log.info("learning rate %g for a batch of %d", optim.applied_lr(self.recipe), self.recipe.batch_size)
+            log.info("learning rate %g for a batch of %d", self.recipe.peak_lr, self.recipe.batch_size)
             if self.channels_last != self.options.channels_last:
                 log.warning("trained with engine.channels_last=false: a kernel for CPUs is faulty in this network")
             if resumed:
@@ -371,7 +374,7 @@ class Engine:
         scaled = ", with a loss scale of 1 as with all larger ones" if self.options.precision == "fp16" else ""
         return NotFinite(
             f"the loss or a gradient is not finite at step {step} (epoch {step // self.steps_per_epoch + 1}){scaled}:"
-            f" stopped before the update; try a lower recipe.lr (applied {optim.applied_lr(self.recipe):g}),"
+            f" stopped before the update; try a lower recipe.lr (applied {self.recipe.peak_lr:g}),"
             " recipe.clip_grad=1 or engine.precision=bf16"
         )
 
@@ -519,7 +522,7 @@ class Engine:
                 warmup_epochs=self.recipe.warmup_epochs,
             ),
             "steps": self.status.steps,
-            "lr": optim.applied_lr(self.recipe),
+            "lr": self.recipe.peak_lr,
             "images_per_s": speeds[len(speeds) // 2],
             "wall_s": self.elapsed + time.monotonic() - self._begun,
         }

@@ -22,25 +22,13 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from ladder.errors import UserError
-from ladder.training.recipe import Recipe
+from ladder.training.recipe import Recipe, check_even
 
 LAYER_GROUP_BLOCKS = 3  # blocks that share one learning rate under layer decay; arXiv:2201.03545, Table 6
 FUSED_DEVICES = ("cpu", "cuda")
 
 
 # ------------------------------------------------------------------------------------------------ learning rate
-
-
-def applied_lr(recipe: Recipe) -> float:
-    """The peak learning rate of a run: `lr * batch_size / lr_batch_size`; `lr` as it is where lr_batch_size is null.
-
-    Linear scaling (arXiv:1706.02677). batch_size is the global batch: micro-batch x accumulation x ranks.
-    `warmup_lr` and `min_lr` are absolute and never scaled, as in the official ConvNeXt code, where --min_lr 1e-6
-    stays whatever the batch.
-    """
-    if recipe.lr_batch_size is None:
-        return recipe.lr
-    return recipe.lr * recipe.batch_size / recipe.lr_batch_size
 
 
 @dataclass(frozen=True)
@@ -107,22 +95,13 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
     """
     if steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch={steps_per_epoch}: must be 1 or more")
-    peak = applied_lr(recipe)
+    recipe.check_rates()
     by_epoch = recipe.schedule_unit == "epoch"
     units_per_epoch = 1 if by_epoch else steps_per_epoch
     warmup_units = round(recipe.warmup_epochs * units_per_epoch)
-    if recipe.schedule == "cosine" and recipe.min_lr > peak:
-        raise UserError(
-            f"recipe.min_lr={recipe.min_lr:g} is above the applied learning rate {peak:g} (recipe.lr={recipe.lr:g} "
-            f"scaled to batch_size={recipe.batch_size}); lower it or raise recipe.lr"
-        )
-    if warmup_units and recipe.warmup_lr > peak:
-        raise UserError(f"recipe.warmup_lr={recipe.warmup_lr:g} is above the applied learning rate {peak:g}; lower it")
-    if by_epoch and warmup_units and recipe.warmup_lr == 0:
-        raise UserError("recipe.warmup_lr=0 with recipe.schedule_unit=epoch trains a whole epoch at 0; set it above 0")
     return Schedule(
         kind=recipe.schedule,
-        base_lr=peak,
+        base_lr=recipe.peak_lr,
         warmup_lr=recipe.warmup_lr,
         min_lr=recipe.min_lr,
         warmup_units=warmup_units,
@@ -213,7 +192,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool | None = Non
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model,
         opt=name,
-        lr=applied_lr(recipe),
+        lr=recipe.peak_lr,
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
         betas=tuple(recipe.betas),
@@ -227,16 +206,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool | None = Non
 # -------------------------------------------------------------------------------------------- loss, mixup, average
 
 
-def _mixes(recipe: Recipe) -> bool:
-    return (recipe.mixup > 0 or recipe.cutmix > 0) and recipe.mixup_prob > 0
-
-
 def make_loss(recipe: Recipe) -> nn.Module:
     """The training loss, a scalar from logits (B, classes) and targets.
 
     Targets are (B, classes) probabilities where the recipe mixes (they hold the smoothing then), else (B,) labels.
     """
-    if _mixes(recipe):
+    if recipe.mixes:
         return SoftTargetCrossEntropy()
     if recipe.label_smoothing > 0:
         return LabelSmoothingCrossEntropy(recipe.label_smoothing)
@@ -249,10 +224,10 @@ def make_mixup(recipe: Recipe, num_classes: int, *, micro_batch: int | None = No
     Raises:
         UserError: an odd `micro_batch`: a batch is mixed with itself in reverse order, in pairs.
     """
-    if not _mixes(recipe):
+    if not recipe.mixes:
         return None
     if micro_batch is not None:
-        _check_even(micro_batch)
+        recipe.check_pairs(micro_batch)
     return Mixup(
         mixup_alpha=recipe.mixup,
         cutmix_alpha=recipe.cutmix,
@@ -261,14 +236,6 @@ def make_mixup(recipe: Recipe, num_classes: int, *, micro_batch: int | None = No
         label_smoothing=recipe.label_smoothing,
         num_classes=num_classes,
     )
-
-
-def _check_even(images: int) -> None:
-    if images % 2:
-        raise UserError(
-            f"mixup and cutmix need an even number of images a micro-batch, not {images}: change recipe.batch_size "
-            "or engine.accumulate, or set recipe.mixup=0 recipe.cutmix=0"
-        )
 
 
 def mixup_batch(mixup: Mixup, images: Tensor, labels: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -287,7 +254,7 @@ def mixup_batch(mixup: Mixup, images: Tensor, labels: Tensor, key: tuple[int, ..
     Raises:
         UserError: B is odd.
     """
-    _check_even(len(images))
+    check_even(len(images))
     state = np.random.get_state()
     try:
         np.random.seed(np.random.SeedSequence(key).generate_state(8))

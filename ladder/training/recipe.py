@@ -107,6 +107,53 @@ class Recipe:
                 f"recipe.warmup_epochs={self.warmup_epochs}; allowed: 0 with recipe.schedule=piecewise, "
                 "which rises from 0 by itself"
             )
+        self.check_rates()
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate of a run: `lr * batch_size / lr_batch_size`; `lr` itself where lr_batch_size is null.
+
+        Linear scaling (arXiv:1706.02677). batch_size is the global batch: micro-batch x accumulation x ranks.
+        `warmup_lr` and `min_lr` are absolute and never scaled, as in the official ConvNeXt code, where --min_lr 1e-6
+        stays whatever the batch.
+        """
+        return self.lr if self.lr_batch_size is None else self.lr * self.batch_size / self.lr_batch_size
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches are mixed at all."""
+        return (self.mixup > 0 or self.cutmix > 0) and self.mixup_prob > 0
+
+    def check_rates(self) -> None:
+        """Raise UserError where min_lr or warmup_lr is above the peak, or a rate that moves by epoch starts at 0."""
+        peak = self.peak_lr
+        if self.schedule == "cosine" and self.min_lr > peak:
+            raise UserError(
+                f"recipe.min_lr={self.min_lr:g} is above the applied learning rate {peak:g} (recipe.lr={self.lr:g} "
+                f"scaled to batch_size={self.batch_size}); lower it or raise recipe.lr"
+            )
+        if self.warmup_epochs and self.warmup_lr > peak:
+            raise UserError(
+                f"recipe.warmup_lr={self.warmup_lr:g} is above the applied learning rate {peak:g}; lower it"
+            )
+        if self.schedule_unit == "epoch" and round(self.warmup_epochs) and self.warmup_lr == 0:
+            raise UserError(
+                "recipe.warmup_lr=0 with recipe.schedule_unit=epoch trains a whole epoch at 0; set it above 0"
+            )
+
+    def check_pairs(self, images: int) -> None:
+        """Raise UserError where batches are mixed, and one of `images` images can't be."""
+        if self.mixes:
+            check_even(images)
+
+
+def check_even(images: int) -> None:
+    """Raise UserError where a batch can't be mixed with itself in reverse order, in pairs."""
+    if images % 2:
+        raise UserError(
+            f"mixup and cutmix need an even number of images a micro-batch, not {images}: change recipe.batch_size "
+            "or engine.accumulate, or set recipe.mixup=0 recipe.cutmix=0"
+        )
 
 
 def _as_typed(kind: str, value: Any) -> Any:
@@ -118,8 +165,10 @@ def _as_typed(kind: str, value: Any) -> Any:
 Rule = tuple[str, Callable[..., bool]]  # what is allowed, in words; whether a value is
 
 
-def _whole(low: int) -> Rule:
-    return f"a whole number from {low}", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low
+def _whole(low: int, high: int = 10**9) -> Rule:
+    return f"a whole number from {low} to {high:,}", (
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+    )
 
 
 def _number(v: float) -> bool:
