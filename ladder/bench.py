@@ -8,19 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ladder.common.command import command
-from ladder.errors import UserError, one_line, run_cli, unknown
+from ladder.errors import UserError, run_cli, unknown
 from ladder.networks.rungs import load_ladder
 from ladder.networks.timm_hook import without_wandb
 from ladder.paths import strict_json, write_atomic
+from ladder.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     import torch
+
+    from ladder.networks.cost import Cost
 
 KEYS = """examples, as FLOPs are not speed:
   ladder bench ladder=convnext_t 'models=[swin_tiny_patch4_window7_224]'
@@ -37,6 +41,14 @@ keys:
   rounds       turns of every model (default 5)     seconds   a turn lasts at least (default 0.5)
   format       text | md | csv | json               out       a file instead of the terminal
 """
+_MOST = {
+    "batch_size": 1_000_000,
+    "rounds": 10_000,
+    "num_classes": 10_000_000,
+    "in_chans": 65_536,
+    "image_size": 4096,
+    "threads": 4096,
+}
 WARM_UP = 3  # untimed steps of each model and mode: lazy initialisation, autotuning, compilation
 
 
@@ -66,6 +78,12 @@ class BenchConfig:
         """Raise UserError naming the first value that can't be."""
         if self.ladder is None and not self.models:
             raise UserError("nothing to measure: give ladder=NAME or models=[timm names]")
+        if not self.modes:
+            raise UserError("modes=[]: nothing to measure; allowed: train, infer")
+        for key in ("rungs", "models", "modes"):
+            names = getattr(self, key) or []
+            if not all(isinstance(name, str) for name in names):
+                raise UserError(f"{key}={names}: must be a list of names: {key}=[gelu,resnet]")
         for mode in self.modes:
             if mode not in ("train", "infer"):
                 raise unknown("mode", mode, ["train", "infer"])
@@ -73,11 +91,11 @@ class BenchConfig:
             raise unknown("precision", self.precision, ["float32", "bf16", "fp16"])
         if self.format not in ("text", "md", "csv", "json"):
             raise unknown("format", self.format, ["text", "md", "csv", "json"])
-        for name in ("batch_size", "rounds", "num_classes", "in_chans", "image_size", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"{name}={value}: must be 1 or more")
-        if not self.seconds > 0:
-            raise UserError(f"seconds={self.seconds:g}: must be above 0")
+        for name, most in _MOST.items():
+            if (value := getattr(self, name)) is not None and not 1 <= value <= most:
+                raise UserError(f"{name}={value}: must be 1 or more, at most {most:,}")
+        if not 0 < self.seconds <= 3600:
+            raise UserError(f"seconds={self.seconds:g}: must be above 0, and at most 3600")
         if self.out is not None and not Path(self.out).parent.is_dir():
             raise UserError(f"out={self.out}: {Path(self.out).parent} is not a folder")
 
@@ -127,22 +145,49 @@ def networks(config: BenchConfig) -> Iterator[tuple[str, Callable[[], torch.nn.M
     for name in config.models:
         if not timm.is_model(name):
             raise unknown("timm model", name, timm.list_models(f"*{name.split('_')[0]}*")[:12])
-        size = config.image_size or timm.get_pretrained_cfg(name).input_size[-1]  # type: ignore[union-attr]
-        yield f"timm {name}", lambda name=name: timm.create_model(name, **common), size  # type: ignore[misc]
+        cfg = timm.get_pretrained_cfg(name)
+        size = config.image_size or (cfg.input_size[-1] if cfg else 224)
+        yield f"timm {name}", partial(_build_timm, name, size, **common), size
+
+
+def _build_timm(name: str, size: int, **common: Any) -> torch.nn.Module:
+    import timm
+
+    from ladder.networks.reference import build_reference
+    from ladder.networks.spec import TimmSpec
+
+    if name.startswith("ladder_"):  # ours, which is no reference
+        return timm.create_model(name, **common)
+    return build_reference(TimmSpec(name, image_size=size), **common)
+
+
+def sketch(name: str, build: Callable[[], torch.nn.Module], size: int, config: BenchConfig) -> Cost:
+    """What a network costs, from its shapes alone. Raises UserError where it can't be measured as `config` asks."""
+    import torch
+
+    from ladder.networks.build import ONE_VALUE, check_memory, takes_one_image
+    from ladder.networks.cost import measure_cost
+
+    with torch.device("meta"):
+        model = build()
+    cost = measure_cost(model, size, config.in_chans)
+    check_memory(4 * cost.params, f"the weights of {name}")
+    check_memory(4 * config.batch_size * config.in_chans * size**2, f"{config.batch_size:,} images of {size} px")
+    if config.batch_size == 1 and "train" in config.modes and not takes_one_image(model, size, config.in_chans):
+        raise UserError(f"batch_size=1: {name} can't be trained so: {ONE_VALUE}; give 2 or more, or modes=[infer]")
+    return cost
 
 
 def set_up(
-    name: str, build: Callable[[], torch.nn.Module], size: int, config: BenchConfig, device: torch.device
+    name: str, build: Callable[[], torch.nn.Module], size: int, cost: Cost, config: BenchConfig, device: torch.device
 ) -> Entry:
     """A network on the device with a fixed random batch, its steps ready to run."""
     import torch
 
-    from ladder.networks.cost import measure_cost
     from ladder.networks.pointwise import can_be_channels_last
 
     torch.manual_seed(0)
     model = build()
-    cost = measure_cost(model, size)
     channels_last = config.channels_last and (
         device.type != "cpu" or can_be_channels_last(model, size, config.in_chans)
     )
@@ -243,12 +288,13 @@ def bench(config: BenchConfig, say: Callable[[str], None] = lambda text: None) -
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
+        asked = [(*network, sketch(*network, config)) for network in networks(config)]
         entries = []
-        for name, build, size in networks(config):
+        for name, build, size, cost in asked:
             say(f"building {name}")
             torch._dynamo.reset() if config.compile else None
             before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-            entries.append(set_up(name, build, size, config, device))
+            entries.append(set_up(name, build, size, cost, config, device))
             if device.type == "cuda":
                 entries[-1].resident = torch.cuda.memory_allocated(device) - before
     measure(entries, config, device, say)
@@ -300,15 +346,17 @@ def parse(arguments: Sequence[str]) -> BenchConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from ladder.runs.hydra import of_omegaconf
+
     config = OmegaConf.structured(BenchConfig)
     for argument in arguments:
-        key, equals, _ = argument.partition("=")
+        key, equals, text = argument.partition("=")
         if not equals or key not in BenchConfig.__dataclass_fields__:
             raise unknown("key", key, BenchConfig.__dataclass_fields__)
         try:
-            config.merge_with_dotlist([argument])
+            OmegaConf.update(config, key, parse_yaml(text, argument))
         except OmegaConfBaseException as error:
-            raise UserError(f"{argument}: {one_line(error).split(' full_key')[0]}") from None
+            raise of_omegaconf(error, BenchConfig) from None
     return BenchConfig(**OmegaConf.to_container(config))  # type: ignore[arg-type]
 
 

@@ -94,7 +94,7 @@ def tell(error: Exception, full: bool | None = None) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1" if full is None else full:
         traceback.print_exception(error)
     mistake = as_mistake(error)
-    say(f"error: {mistake}" if mistake is not None else _report(error), error=True)
+    say(f"error: {mistake}" if mistake is not None else bug_report(error), error=True)
     return 1 if mistake is None else 2
 
 
@@ -119,7 +119,7 @@ def as_mistake(error: BaseException) -> str | None:
 OURS = ("ladder", "analysis", "hydra_plugins")
 
 
-def _report(error: Exception) -> str:
+def bug_report(error: Exception) -> str:
     """What to say of a bug; the traceback goes to a file."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).is_relative_to(_ROOT) and "site-packages" not in f.filename]

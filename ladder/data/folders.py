@@ -113,24 +113,24 @@ def _entries(folder: Path) -> Sequence[os.DirEntry[str]]:
 def _files(folder: Path, name: str) -> list[str]:
     """Image files below folder/name, relative to `folder`."""
     found: list[str] = []
-    pending = [name]
+    pending = [(name, frozenset((os.path.realpath(folder / name),)))]  # and the folders that links led there by
     while pending:
-        below = pending.pop()
+        below, trail = pending.pop()
         for entry in _entries(folder / below):
             if entry.name.startswith("."):
                 continue
             path = f"{below}/{entry.name}"
             if entry.is_dir():
-                if entry.is_symlink() and _leads_back(folder / path):
-                    raise UserError(f"{folder / path} is a link to a folder that holds it: remove it")
-                pending.append(path)
+                onward = trail
+                if entry.is_symlink():
+                    real = os.path.realpath(folder / path)
+                    if real in trail or Path(os.path.realpath(folder / below)).is_relative_to(real):
+                        raise UserError(f"{folder / path} is a link to a folder that holds it: remove it")
+                    onward = trail | {real}
+                pending.append((path, onward))
             elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
                 found.append(path)
     return found
-
-
-def _leads_back(link: Path) -> bool:
-    return link.parent.resolve().is_relative_to(link.resolve())
 
 
 def same_classes(train: tuple[str, ...], other: tuple[str, ...], folder: Path) -> None:

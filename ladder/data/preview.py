@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -42,11 +44,15 @@ def main(overrides: tuple[str, ...], out: Path | None, images: int) -> None:
     if images < 2 or images % 2:
         raise UserError(f"--images {images}; allowed: even numbers from 2 (mixup mixes pairs)")
     data, recipe, seed = compose(overrides)
-    out = out or Path(f"preview-{data.name}-{recipe.name}.png")
+    out = out or Path(re.sub(r"[^\w.+-]", "_", f"preview-{data.name}-{recipe.name}.png"))
+    if out.suffix.lower() not in (".png", ""):
+        raise UserError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: no folder {out.parent}")
     figure = draw(data, recipe, seed, images)
-    figure.savefig(content := BytesIO(), format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class named in another script
+        figure.savefig(content := BytesIO(), format="png")
     try:
         write_atomic(out, content.getvalue())
     except OSError as error:
@@ -70,6 +76,7 @@ def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
         data, recipe = OmegaConf.to_object(cfg.data), OmegaConf.to_object(cfg.recipe)
     assert isinstance(data, DataConfig)
     assert isinstance(recipe, Recipe)
+    data.check()
     recipe.check()
     return data, recipe, int(cfg.seed)
 
@@ -85,10 +92,11 @@ def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
     originals, (images, labels), names = first_batch(data, recipe, seed, count)
     captions = [names[int(label)] for label in labels]
     mixed = captions
+    smoothing = recipe.label_smoothing
     mixup = make_mixup(recipe, len(names), micro_batch=count)
     if mixup is not None:
         images, targets = mixup_batch(mixup, images, labels, (seed, 0, 0, 0, 0))
-        mixed = [_shares(target, names) for target in targets]
+        mixed = [_shares(target, names, smoothing) for target in targets]
     mean, std = (torch.tensor(channels(values, data.in_chans)).view(-1, 1, 1) for values in (data.mean, data.std))
     seen = (images * std + mean).clamp(0, 1)
 
@@ -96,7 +104,7 @@ def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
     height = 1.4 * rows + 0.5  # inches; half a one for the title and the first captions
     figure = Figure(figsize=(2.5 * _PAIRS, height), dpi=120)
     title = f"{data.name}, recipe {recipe.name}, seed {seed}: data set | what the network sees"
-    figure.suptitle(title, fontsize=10, y=1 - 0.06 / height, va="top")
+    figure.suptitle(one_line(title), fontsize=10, y=1 - 0.06 / height, va="top", parse_math=False)
     grid = figure.add_gridspec(
         rows, _PAIRS, left=0.01, right=0.99, bottom=0.01, top=1 - 0.45 / height, wspace=0.08, hspace=0.2
     )
@@ -108,7 +116,7 @@ def draw(data: DataConfig, recipe: Recipe, seed: int, count: int) -> Figure:
             axes.imshow(
                 picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
             )
-            axes.set_title(caption, fontsize=6, pad=2)
+            axes.set_title(one_line(caption), fontsize=6, pad=2, parse_math=False)
             axes.set_axis_off()
     return figure
 
@@ -144,12 +152,12 @@ def first_batch(
     return originals, batch, names
 
 
-def _shares(target: torch.Tensor, names: tuple[str, ...]) -> str:
+def _shares(target: torch.Tensor, names: tuple[str, ...], smoothing: float) -> str:
     """The one or two classes that a mixed image stands for, without what label smoothing gives to all."""
-    weights, classes = (target - target.min()).topk(min(2, len(target)))
-    shares = [(float(w / weights.sum()), names[int(c)]) for w, c in zip(weights, classes, strict=True)]
+    weights, classes = ((target - smoothing / len(target)) / (1 - smoothing)).topk(min(2, len(target)))
+    shares = [(float(w), names[int(c)]) for w, c in zip(weights, classes, strict=True)]
     parts = [(share, name) for share, name in shares if share > 0.005]
-    return " + ".join(f"{share:.2f} {name}" for share, name in parts) if len(parts) > 1 else parts[0][1]
+    return " + ".join(f"{share:.2f} {name}" for share, name in parts) if len(parts) > 1 else shares[0][1]
 
 
 if __name__ == "__main__":

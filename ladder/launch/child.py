@@ -16,7 +16,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from ladder.errors import UserError, one_line
+from ladder.errors import UserError, as_mistake, bug_report, one_line
 from ladder.runs.config import DataConfig
 from ladder.runs.execute import execute
 from ladder.runs.folder import Busy
@@ -72,8 +72,8 @@ def survey(preload: Sequence[str], data: Sequence[DataConfig], report: Connectio
             if each.source != "timm":  # which may be a stream from far away
                 open_source(each)
         report.send(torch.cuda.device_count())
-    except UserError as error:
-        report.send(str(error))
+    except Exception as error:
+        report.send(as_mistake(error) or bug_report(error))
     report.close()
 
 

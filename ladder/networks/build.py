@@ -72,24 +72,29 @@ def check_memory(size: int, what: str) -> None:
 
 
 def check_batch_of_one(spec: Spec, image_size: int, in_chans: int) -> None:
-    """Raise UserError where this network can't be trained on one image at a time: BatchNorm over a single value.
-
-    Shapes alone go through it, on the meta device.
-    """
+    """Raise UserError where a network of `spec` can't be trained on one image at a time."""
     with torch.device("meta"):
-        net = build_net(spec, num_classes=2, in_chans=in_chans).train()
-        image = torch.empty(1, in_chans, image_size, image_size)
-    try:
-        with torch.no_grad():
-            net(image)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
+        net = build_net(spec, num_classes=2, in_chans=in_chans)
+    if not takes_one_image(net, image_size, in_chans):
         raise UserError(
-            f"recipe.batch_size gives a process one image at a time, and at {image_size} px this network's last"
-            " feature map is one pixel: BatchNorm needs more than one value a channel; allowed: 2 or more images,"
-            " larger ones, or a network without BatchNorm"
-        ) from None
+            f"recipe.batch_size gives a process one image at a time, and at {image_size} px {ONE_VALUE};"
+            " allowed: 2 or more images, larger ones, or a network without BatchNorm"
+        )
+
+
+ONE_VALUE = "the last feature map is one pixel: BatchNorm needs more than one value a channel"
+
+
+def takes_one_image(net: nn.Module, image_size: int, in_chans: int) -> bool:
+    """Whether a network on the meta device can be trained on one image; shapes alone go through it."""
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            net.train()(torch.empty(1, in_chans, image_size, image_size))
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            return False
+        raise
+    return True
 
 
 def check_image_size(spec: Spec, size: int) -> None:

@@ -81,11 +81,11 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError | None
             return _unreadable(link.override, str(link))
     for link in chain:
         if isinstance(link, OmegaConfBaseException):
-            return _of_omegaconf(link)
+            return of_omegaconf(link)
         # a file of the user's: Hydra tells of OmegaConf's error in its own, but doesn't name it as the cause
         if (file := re.match(r"In '([^']+)': \w+ raised while composing", str(link))) and link.__context__:
             if isinstance(link.__context__, OmegaConfBaseException):
-                return UserError(f"{file[1]}.yaml: {_of_omegaconf(link.__context__)}")
+                return UserError(f"{file[1]}.yaml: {of_omegaconf(link.__context__)}")
     if not isinstance(error, HydraException) and not _raised_by_hydra(error):
         return None
     for override in overrides:
@@ -234,7 +234,8 @@ def _type_at(schema: type, dotted: str) -> Any:
 _STAYS = "a key can't be taken out of the config; give it another value"
 
 
-def _of_omegaconf(error: Any) -> UserError:
+def of_omegaconf(error: Any, schema: type = TrainConfig) -> UserError:
+    """OmegaConf's refusal of a value of `schema`, in words of its types."""
     from omegaconf import errors
 
     key = str(error.full_key or error.key or "")
@@ -247,7 +248,7 @@ def _of_omegaconf(error: Any) -> UserError:
         return UserError(f"~{key}: {_STAYS}")
     if isinstance(error, errors.InterpolationResolutionError):
         return UserError(f"{key}: {says}" if key else says)
-    kind, whole = _type_at(TrainConfig, key.partition("[")[0]), True
+    kind, whole = _type_at(schema, key.partition("[")[0]), True
     if key.endswith("]") and typing.get_args(kind):
         kind, whole = typing.get_args(kind)[0], False  # of one place in a list
     wanted = _in_words(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +63,35 @@ def test_it_shows_what_training_sees_first(root: Path, loader: str) -> None:
 
 def test_captions_are_shares_without_smoothing() -> None:
     names = ("ant", "bee", "cow")
-    assert preview._shares(torch.tensor([0.7 * 0.9, 0.3 * 0.9, 0.0]) + 0.1 / 3, names) == "0.70 ant + 0.30 bee"
-    assert preview._shares(torch.tensor([0.0, 0.9, 0.0]) + 0.1 / 3, names) == "bee"
+    assert preview._shares(torch.tensor([0.7 * 0.9, 0.3 * 0.9, 0.0]) + 0.1 / 3, names, 0.1) == "0.70 ant + 0.30 bee"
+    assert preview._shares(torch.tensor([0.0, 0.9, 0.0]) + 0.1 / 3, names, 0.1) == "bee"
+
+
+def test_captions_of_two_classes_and_of_one() -> None:
+    assert preview._shares(torch.tensor([0.7 * 0.9, 0.3 * 0.9]) + 0.1 / 2, ("ant", "bee"), 0.1) == "0.70 ant + 0.30 bee"
+    assert preview._shares(torch.tensor([0.2, 0.8]), ("ant", "bee"), 0.0) == "0.80 bee + 0.20 ant"
+    assert preview._shares(torch.tensor([1.0]), ("ant",), 0.0) == "ant"
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_class_names_that_matplotlib_would_take_for_formulas(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("$x_{$", "日本\n"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
+    data = DataConfig(name="own", source="imagefolder", root=str(tmp_path), image_size=8, loader="memory")
+    figure = preview.draw(data, Recipe(crop="none", mixup=0.8), seed=0, count=2)
+    figure.savefig(BytesIO(), format="png")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["data=digitz"], "did you mean digits?"),
+        (["data=digits", "data.mean=[]"], "data.mean=[]; allowed: one number"),
+        (["data=digits", "data.image_size=0"], "data.image_size=0; allowed: 1 to 4096"),
+        (["data=digits", "data.loader=x"], "unknown data.loader 'x'; allowed: memory, timm"),
+        (["data=digits", "--out", "x.pdf"], "a name that ends in .png"),
         (["data.rot=x"], "did you mean root?"),
         (["recipe.hflip=2"], "recipe.hflip=2"),
         (["--images", "3"], "--images 3; allowed: even numbers"),

@@ -373,3 +373,20 @@ def test_opening_leaves_the_global_random_state(tmp_path: Path) -> None:
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tolist() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_links_in_an_image_folder(tmp_path: Path) -> None:
+    """One to elsewhere is followed; one back to where it lies, or round in a ring, has no end."""
+    root = make_folder(tmp_path / "set", train=4, classes=("ant", "bee"))
+    ant = root / "train" / "ant"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "9.png").write_bytes(next(ant.glob("*")).read_bytes())
+    (ant / "more").symlink_to(tmp_path / "more")
+    data = DataConfig(name="own", source="imagefolder", root=str(root))
+    before = len(open_source(data).train.labels)
+    for link, target in ((ant / "loop", ".."), (ant / "self", "."), (tmp_path / "more" / "back", ant)):
+        link.symlink_to(target)
+        with pytest.raises(UserError, match="is a link to a folder that holds it"):
+            open_source(data)
+        link.unlink()
+    assert len(open_source(data).train.labels) == before
