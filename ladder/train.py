@@ -70,6 +70,13 @@ def _hydra_of_one_run() -> Any:
     return hydra if hydra and hydra.mode == RunMode.RUN else None
 
 
+def _overrides(hydra: Any) -> list[str]:
+    """What was typed, ${...} in it as it stands."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(hydra.overrides.task, resolve=False)  # type: ignore[return-value]
+
+
 def _check_command() -> None:
     """Raise UserError where a launcher was asked for, and this is one run, which Hydra starts itself, here; or where
     two experiments were.
@@ -78,7 +85,7 @@ def _check_command() -> None:
 
     hydra = _hydra_of_one_run()
     if hydra:
-        check_experiments(OverridesParser.create().parse_overrides(list(hydra.overrides.task)))
+        check_experiments(OverridesParser.create().parse_overrides(_overrides(hydra)))
     launcher = hydra and hydra.runtime.choices.get("hydra/launcher")
     if launcher in ("slurm", "ray"):
         raise UserError(f"hydra/launcher={launcher} is for sweeps, also of one run: add -m, or this run trains here")
@@ -90,7 +97,7 @@ def _tell(run: Any) -> None:
 
     hydra = _hydra_of_one_run()
     if hydra and os.environ.get("RANK", "0") == "0":
-        for line in notes([(run, hydra.overrides.task)]):
+        for line in notes([(run, _overrides(hydra))]):
             say(f"note: {line}", error=True)
 
 

@@ -55,14 +55,11 @@ def check_start(spec: Spec, path: str | Path, in_chans: int) -> None:
     Only shapes are read.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
-    give = "give a run folder or a model.safetensors"
-    if not file.is_file():
-        raise UserError(f"weights={path}: no file {file}; {give}")
     try:
         with safe_open(file, framework="pt") as opened:
             found = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"weights={path}: can't read {file}: {one_line(error)}; {give}") from None
+        raise UserError(f"weights={path}: can't read {file}: {one_line(error)}") from None
 
     def shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):

@@ -149,12 +149,12 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = 
         from ladder.networks.build import check_batch_of_one
 
         check_batch_of_one(spec, data.image_size, data.in_chans)
-    if cfg.weights is not None:
+
+    weights, former_weights = weights_digests(cfg.weights) if cfg.weights is not None else (None, None)
+    if weights:
         from ladder.networks.weights import check_start
 
         check_start(spec, cfg.weights, data.in_chans)
-
-    weights, former_weights = weights_digests(cfg.weights) if cfg.weights is not None else (None, None)
     same = {
         "recipe": recipe_identity(common),
         "data": data_identity(data, content),

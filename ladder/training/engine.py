@@ -508,7 +508,7 @@ class Engine:
         if (loss := last["eval_loss"]) is None or not math.isfinite(loss):
             raise NotFinite(
                 "the trained network evaluates to NaN or infinity, so that it has no accuracy: try a lower recipe.lr"
-                f" (applied {optim.applied_lr(self.recipe):g}), recipe.clip_grad=1 or engine.precision=bf16"
+                f" (applied {self.recipe.peak_lr:g}), recipe.clip_grad=1 or engine.precision=bf16"
             )
         speeds = sorted(float(row["images_per_s"] or 0) for row in self.history)
         return {

@@ -106,8 +106,8 @@ def images(root: Path, *names: str) -> None:
         (["recipe.batch_size=15", "recipe.mixup=0.8"], "an even number of images a micro-batch, not 15"),
         (["rung=resnet", "recipe.batch_size=1"], "BatchNorm needs more than one value a channel"),
         (["recipe.min_lr=1"], "recipe.min_lr=1 is above the applied learning rate"),
-        (["weights=nowhere"], "weights=nowhere: no file nowhere; give a run folder"),
-        (["weights=/dev/zero"], "weights=/dev/zero: no file"),
+        (["weights=nowhere"], "weights=nowhere: No such file or directory; give a run folder"),
+        (["weights=/dev/zero"], "weights=/dev/zero: no safetensors file"),
         (
             ["spec.widths=[1000000000,1,1,1]"],
             "spec.widths=[1000000000, 1, 1, 1]: must be whole numbers from 1 to 65,536",

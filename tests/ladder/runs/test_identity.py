@@ -25,6 +25,7 @@ from ladder.networks.rungs import Ladder
 from ladder.networks.weights import save_model
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
+from ladder.runs.identity import weights_digests
 from ladder.runs.notes import notes
 from ladder.runs.resolve import Run, resolve
 
@@ -160,17 +161,28 @@ def weights(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str])
 
 
 def test_start_weights_are_their_tensors_not_their_file(tmp_path: Path) -> None:
+    model = ladder.build_model("convnext_32", num_classes=3, in_chans=1, depths=[1, 1, 1, 1], widths=[4, 4, 8, 8])
+    state = model.state_dict()
+    first, *others = state
+    more = {"head.fc.bias": state["head.fc.bias"] + 1}
+    fitting = [
+        weights(tmp_path / "1", state, {"spec": "x", "about": "y"}),
+        weights(tmp_path / "2", {name: state[name] for name in (*others, first)}, {"about": "another", "more": "z"}),
+        weights(tmp_path / "3", {**state, **more}, {"spec": "x", "about": "y"}),
+    ]
+    names = [resolve(config(one)).label for one in fitting]
+    assert names[0] == names[1] != names[2]
     a, b = torch.arange(6.0).reshape(2, 3), torch.ones(5, dtype=torch.int64)
     given = [
-        weights(tmp_path / "1", {"a": a, "b": b}, {"spec": "x", "about": "y"}),
-        weights(tmp_path / "2", {"b": b, "a": a}, {"about": "another", "more": "z"}),
-        weights(tmp_path / "3", {"a": a, "b": b + 1}, {"spec": "x", "about": "y"}),
-        weights(tmp_path / "4", {"a": a, "c": b}, {"spec": "x", "about": "y"}),
-        weights(tmp_path / "5", {"a": a.reshape(3, 2), "b": b}, {"spec": "x", "about": "y"}),
-        weights(tmp_path / "6", {"a": a.view(torch.int32), "b": b}, {"spec": "x", "about": "y"}),
+        weights(tmp_path / "a1", {"a": a, "b": b}, {"spec": "x", "about": "y"}),
+        weights(tmp_path / "a2", {"b": b, "a": a}, {"about": "another", "more": "z"}),
+        weights(tmp_path / "a3", {"a": a, "b": b + 1}, {"spec": "x", "about": "y"}),
+        weights(tmp_path / "a4", {"a": a, "c": b}, {"spec": "x", "about": "y"}),
+        weights(tmp_path / "a5", {"a": a.reshape(3, 2), "b": b}, {"spec": "x", "about": "y"}),
+        weights(tmp_path / "a6", {"a": a.view(torch.int32), "b": b}, {"spec": "x", "about": "y"}),
     ]
-    names = [resolve(config(one)).label for one in given]
-    assert names[0] == names[1] and len(set(names)) == 5
+    digests = [weights_digests(one.removeprefix("weights="))[0] for one in given]
+    assert digests[0] == digests[1] and len(set(digests)) == 5
     (tmp_path / "7").write_bytes(b"no tensors")
     with pytest.raises(UserError, match="no safetensors file"):
         resolve(config(f"weights={tmp_path / '7'}"))
