@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ladder.common.command import command
+from ladder.common.yaml_files import parse_yaml
 from ladder.errors import UserError, run_cli, unknown
 from ladder.networks.rungs import load_ladder
 from ladder.networks.timm_hook import without_wandb
 from ladder.paths import strict_json, write_atomic
-from ladder.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     import torch
