@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Before training": {
         "experiments": ("analysis.experiments", "the studies that come with it, and what each costs"),
         "cost": ("analysis.cost", "parameters and MACs of a ladder's rungs beside the paper's"),
+        "signal": ("analysis.signal", "size of activations and gradients of a ladder's rungs before training"),
         "preview": ("ladder.data.preview", "a training batch as the network sees it, as a picture"),
         "plan": ("analysis.plan", "what a sweep will cost: steps, GPU-hours, disk"),
         "bench": ("ladder.bench", "images/s and memory of rungs and timm models on this machine"),
