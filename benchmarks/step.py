@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ladder.errors import run_cli
+
 SIDES = ("channels-first", "before", "after")
 KINDS = {
     "convolution": "convolutions, forward",
@@ -139,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)
