@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from ladder.command import FOLDER, command
 
 from analysis.show import options
 from analysis.show.cells import Column, Grid, Line
 from analysis.show.formats import markdown_grid, text_grid
+from ladder.common.command import FOLDER, command
 from ladder.errors import UserError, run_cli
 from ladder.networks.rungs import Ladder, Rung, load_ladder
 from ladder.paths import strict_json
