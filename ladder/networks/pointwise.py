@@ -4,7 +4,7 @@ oneDNN computes the gradient by weights of a 1 x 1 convolution with stride and 2
 channels-last in float32, by its kernel `jit_1x1:avx2` where the CPU has AVX2 and no AVX-512 (seen with torch 2.15).
 It corrupts the heap. The rungs with inverted bottlenecks have such shortcuts when they are narrow, and timm's FastViT
 has one over the colours of the image. Dropping the pixels that the stride skips, then convolving without a stride,
-gives the same numbers by another kernel, and is faster.
+gives the same numbers by another kernel, within networks no slower (benchmarks/pointwise.py).
 """
 
 from collections.abc import Sequence
