@@ -1,7 +1,8 @@
-"""Owns strided 1 x 1 convolutions of few channels, and keeps them from a CPU kernel that writes outside its memory.
+"""Owns strided 1 x 1 convolutions of few channels, and keeps them from CPU kernels that write outside their memory.
 
-oneDNN computes the gradient by weights of a 1 x 1 convolution with stride and 2 to 7 input channels, images
-channels-last in float32, by its kernel `jit_1x1:avx2` where the CPU has AVX2 and no AVX-512 (seen with torch 2.15).
+oneDNN computes the gradient by weights of a 1 x 1 convolution with stride, images channels-last in float32, by kernels
+(`jit_1x1`) that fill whole registers: with more than one input channel, but fewer than a register has numbers (8 of
+AVX2; 16 of AVX-512, whose kernel is for large batches alone), they write past the end (seen with torch 2.15).
 It corrupts the heap. The rungs with inverted bottlenecks have such shortcuts when they are narrow, and timm's FastViT
 has one over the colours of the image. Dropping the pixels that the stride skips, then convolving without a stride,
 gives the same numbers by another kernel, within networks no slower (benchmarks/pointwise.py).
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ladder.networks.cost import on_meta
 
-FEW = range(2, 8)  # input channels, fewer than the 8 numbers of an AVX2 register
+FEW = range(2, 16)  # input channels; on a CPU with AVX2 alone from 8 on it would be sound
 
 
 class StridedPointwise(nn.Conv2d):
