@@ -20,7 +20,7 @@ COMMA := ,
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs docs-check site notebooks test test-avx2 test-slow test-slurm test-ray lint format clean distclean
+.PHONY: help setup demo docs docs-check site notebooks test test-avx2 test-slow test-long test-slurm test-ray lint format clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -90,16 +90,20 @@ test: export OMP_NUM_THREADS = 1
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 8 --dist worksteal --max-worker-restart 100
 
 test: $(STAMP) ## all tests but the slow ones and those that need a cluster
-	@$(PYTEST) -m "not slow and not slurm and not ray" $(ARGS)
+	@$(PYTEST) -m "not slow and not long and not slurm and not ray" $(ARGS)
 
 test-avx2: export OMP_NUM_THREADS = 1
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-avx2: $(STAMP) ## the same as on a CPU without AVX-512: torch computes convolutions by other code there
-	@$(PYTEST) -m "not slow and not slurm and not ray" $(ARGS)
+	@$(PYTEST) -m "not slow and not long and not slurm and not ray" $(ARGS)
 
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(STAMP) ## the tests of more than half a minute: runs and launchers killed over and over
-	@$(PYTEST) -m "slow and not slurm and not ray" --ignore tests/notebooks $(ARGS)
+	@$(PYTEST) -m "slow and not long and not slurm and not ray" --ignore tests/notebooks $(ARGS)
+
+test-long: export OMP_NUM_THREADS = 1
+test-long: $(STAMP) ## what takes an hour or more: broken studies, odd input, layers of any shape, commands of the documents
+	@$(PYTEST) -m long $(ARGS)
 
 test-slurm: export OMP_NUM_THREADS = 1
 test-slurm: $(STAMP) ## the Slurm launcher on a real one-node Slurm; needs root: apt-get install slurm-wlm munge

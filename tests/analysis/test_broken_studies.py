@@ -88,7 +88,7 @@ def test_a_sample_of_broken_studies(
     assert _faults(range(3), *written, tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_broken_studies(trained: tuple[Path, Path], tmp_path: Path, shard: int) -> None:

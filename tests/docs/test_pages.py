@@ -129,7 +129,7 @@ def test_commands_of_a_page(page: str, place: Path, capsys: pytest.CaptureFixtur
         assert capsys.readouterr().out.strip(), line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [page for page in PAGES if of(page, slow=True)])
 def test_slow_commands_of_a_page(page: str, place: Path) -> None:
