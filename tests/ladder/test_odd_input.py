@@ -33,7 +33,7 @@ def test_a_few(kind: str) -> None:
     assert _try(kind, SAMPLE[kind])["cases"] == SAMPLE[kind]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_many(kind: str) -> None:
