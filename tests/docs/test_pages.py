@@ -14,18 +14,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from image_folders import make_folder
 
 from ladder import cli
+from ladder.data.sources import open_source
 from ladder.launch.sweeper import runs_of
+from ladder.runs.config import DataConfig
+from ladder.runs.predictions import FILE, Predictions
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
 NEEDS = re.compile(r"<!-- not run by the tests: needs (a GPU|GPUs|a cluster|a network\b.*) -->")
 BLOCK = re.compile(r"(?:^(?P<mark><!-- not run by the tests[^\n]*-->)\n)?^```sh\n(?P<body>.*?)^```$", re.M | re.S)
 # What a study of the pages' size would take: these are run by `make test-slow`, cut down to seconds.
-SLOW = {"train", "bench", "preview", "figures", "report", "publish", "experiments", "doctor"}
+SLOW = {"train", "bench", "preview", "figures", "report", "publish", "experiments", "doctor", "images"}
 SMALL = ("recipe.epochs=1", "recipe.warmup_epochs=0", "recipe.batch_size=8", "data.fraction=1", "wandb.mode=disabled")
 
 
@@ -107,6 +111,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found.loader.exec_module(studies)
     for name in ("mine", "demo", "cifar10", "convmixer_kernel"):
         studies.Study(tmp_path / "runs" / name, "convnext_mini").chain(seeds=(0, 1))
+    label = open_source(DataConfig(name="digits", source="digits")).evaluation.labels
+    for place, run in enumerate(sorted((tmp_path / "runs" / "mine").glob("*/result.json"))):
+        predicted = np.where(np.arange(len(label)) % 50 == place % 50, (label + 1) % 10, label)
+        sure = np.full(len(label), 0.9, np.float32)
+        Predictions(np.arange(len(label)), label, predicted, sure, tuple("0123456789")).write(run.parent / FILE)
     for name, rate in (("lr", 0.002), ("lr", 0.004), ("cifar10_tuning", 0.002), ("cifar10_tuning", 0.004)):
         study = studies.Study(tmp_path / "runs" / name, "convnext_mini")
         study.chain(seeds=(0, 1), rungs=("resnet", "gelu"), recipe={"lr": rate}, lr=rate)
@@ -149,6 +158,9 @@ def _small(words: tuple[str, ...]) -> tuple[str, ...]:
     """What cuts a training down."""
     digits = "data=digits" in words or "experiment=demo" in words
     sweep = "-m" in words or any(word.startswith("experiment=") for word in words)
+    if designed := [word for word in words if word.startswith("design")]:
+        four = ("design.runs=4",) if "design=optimal" in designed else ()
+        return (*SMALL, "data.image_size=32", "data.fraction=0.05", "design.steps=[gelu,fewer_norms]", *four)
     few = ("rung=0,1" if sweep else "", "seed=0" if sweep else "", "data.fraction=0.05" if digits else "")
     return (*SMALL, "data.image_size=32", *filter(None, few))
 
