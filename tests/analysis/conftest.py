@@ -92,7 +92,7 @@ class Study:
                 writer.writerow(
                     {
                         **{"epoch": epoch, "step": epoch * 22, "train_loss": 0.2 + 2 * gap, "eval_loss": 0.3 + 2 * gap},
-                        **{"top1": last - 40 * gap, "top5": 99.0, "ema_top1": "", "lr": 0.004 * gap},
+                        **{"top1": max(0.0, last - 40 * gap), "top5": 99.0, "ema_top1": "", "lr": 0.004 * gap},
                         **{"images_per_s": 900.0 + epoch, "seconds": 1.5},
                     }
                 )

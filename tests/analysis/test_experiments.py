@@ -32,7 +32,7 @@ def test_every_file_says_what_it_is() -> None:
 @pytest.mark.usefixtures("only_the_demo")
 def test_cost_is_measured_where_the_study_is_done(tmp_path: Path, make_study: Callable[..., Any]) -> None:
     published = tmp_path / "runs" / "published"
-    study = make_study("published/demo")
+    study = make_study("published/demo", "convnext_mini")
     runs = runs_of(["experiment=demo"])
     for run in runs[:-1]:
         made = study.run(run.rung.name, run.seed, wall_s=60.0, device="a CPU", images_per_s=100.0)

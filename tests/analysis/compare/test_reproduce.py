@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from safetensors.torch import save
 
 import analysis
+import ladder
 from analysis.compare.reproduce import code_of, commands, hydra_value, versions_of
 from analysis.read.configs import differences, flatten, read_config, show
 from ladder.paths import conf_dir
@@ -83,7 +83,8 @@ def test_published_runs_keep_their_names(composed: Any, study: str) -> None:
 
 
 def test_weights_to_start_from_are_named(make_study: Make, composed: Any, tmp_path: Path) -> None:
-    (tmp_path / "start.safetensors").write_bytes(save({"numbers": torch.ones(2)}))
+    network = ladder.build_model("convnext_mini", rung="gelu", num_classes=10, in_chans=1)
+    (tmp_path / "start.safetensors").write_bytes(save(dict(network.state_dict())))
     study = make_study()
     written(study, composed(["rung=gelu", f"weights={tmp_path / 'start.safetensors'}"]))
     (command,) = commands(analysis.load(study.root))

@@ -103,7 +103,13 @@ def test_frames_from_wandb_are_those_of_the_run_folders(swept: Path, on_server: 
     assert_same_frames(folder, swept)
     assert folder.name == "tiny"
     (ours,), (theirs,) = (summarise(analysis.load(x)) for x in (swept, folder))
-    assert [row.top1 for row in ours.rows] == [row.top1 for row in theirs.rows] and ours.notes == theirs.notes
+    assert [row.top1 for row in ours.rows] == [row.top1 for row in theirs.rows]
+    # W&B has no predictions, which is what the intervals of a study of one seed are judged by
+
+    def said(table: Any) -> list[str]:
+        return [note for note in table.notes if "other test images" not in note and "one seed" not in note]
+
+    assert said(ours) == said(theirs)
 
 
 @pytest.fixture

@@ -27,12 +27,12 @@ def blow_up(monkeypatch: pytest.MonkeyPatch, *epochs: int, average: bool = False
     """Let running statistics be NaN when the network (or the average of its weights) is evaluated in these epochs."""
     evaluate = Engine.evaluate
 
-    def spoiled(self: Engine, model: torch.nn.Module) -> Any:
+    def spoiled(self: Engine, model: torch.nn.Module, *seen: Any) -> Any:
         if self.epoch + 1 in epochs and (model is not self.model) == average:
             for module in model.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.running_mean = torch.full_like(module.running_mean, math.nan)  # type: ignore[arg-type]
-        figures = evaluate(self, model)
+        figures = evaluate(self, model, *seen)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.nan_to_num_()  # type: ignore[union-attr]

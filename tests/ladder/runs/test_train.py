@@ -39,6 +39,7 @@ def test_a_run_leaves_the_folder_of_the_contract(done) -> None:
         "config.yaml",
         "status.json",
         "metrics.csv",
+        "predictions.npz",
         "result.json",
         "train.log",
         "model.safetensors",
