@@ -32,9 +32,9 @@ KEYS = """examples, as FLOPs are not speed:
 
 keys:
   ladder       a ladder; without `rungs` all its main rungs
-  rungs        some of them, by name: rungs=[resnet50,gelu]
-  models       timm models beside them: models=[resnet50,convnext_tiny]
-  modes        [train,infer]: a training step (forward, loss, backward, AdamW) and inference, in images/s
+  rungs        some of them, by name: 'rungs=[resnet50,gelu]'
+  models       timm models beside them: 'models=[resnet50,convnext_tiny]'
+  modes        'modes=[train,infer]': a training step (forward, loss, backward, AdamW) and inference, in images/s
   batch_size, image_size (default: the ladder's), in_chans, num_classes
   device       auto | cpu | cuda | cuda:N           threads   of the CPU
   precision    float32 | bf16 | fp16                channels_last, compile   true | false

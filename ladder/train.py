@@ -144,8 +144,8 @@ def help_text() -> str:
     return f"""{__doc__}
 Choices
   ladder=      {names("ladder")}
-  rung=        a name or number of the ladder; without it the top, of a star the base (or steps=[...] / without=[...])
-  reference=   instead of a rung a model of timm; with -m a list, [swin_tiny_patch4_window7_224,...], beside the rungs
+  rung=        a name or number of the ladder; without it the top, of a star the base; or 'steps=[...]', 'without=[...]'
+  reference=   instead of a rung a model of timm; with -m a list, 'reference=[A,B]', beside the rungs
   recipe=      {names("recipe")}
   data=        {names("data")}
   experiment=  {names("experiment")}

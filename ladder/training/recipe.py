@@ -246,7 +246,7 @@ _RULES: dict[str, Rule] = {
     "crop": _one_of("random_resized", "pad", "none"),
     "crop_scale": _pair("two areas, 0 < smallest <= largest <= 1", lambda a, b: 0 < a <= b <= 1),
     "crop_ratio": _pair("two aspect ratios, 0 < smallest <= largest", lambda a, b: 0 < a <= b),
-    "crop_padding": _whole(0),
+    "crop_padding": _whole(0, 4096),
     "hflip": _PROBABILITY,
     # its sections are the loaders' matter: they don't take the same ones
     "randaugment": _or_null(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -91,3 +92,20 @@ def test_a_changed_number_or_word_makes_a_picture_stale(
 def _with_more(figure: object) -> object:
     figure.text(0.5, 0.5, "more")  # type: ignore[attr-defined]
     return figure
+
+
+COMMANDS = [
+    (page.relative_to(ROOT), line)
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for block in re.findall(r"^```(?:sh|text)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    for line in block.splitlines()
+    if re.match(r"\s*(ladder|python -m|torchrun) ", line)
+]
+
+
+@pytest.mark.parametrize("page", sorted({str(page) for page, _ in COMMANDS}))
+def test_commands_are_quoted_as_zsh_wants_them(page: str) -> None:
+    """zsh takes brackets, braces and parentheses behind an = for patterns of file names, and finds none."""
+    lines = [line for name, line in COMMANDS if str(name) == page]
+    bare = [re.sub(r"'[^']*'|\"[^\"]*\"|\s#.*", "", line) for line in lines]
+    assert [line for line, rest in zip(lines, bare, strict=True) if re.search(r"=\S*[\[{(]", rest)] == []
