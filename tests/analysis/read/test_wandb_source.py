@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for rung, again in (("gelu", True), ("layer_norm", False)):
         run = run_of(sweep.root / "runs", f"rung={rung}", "study=tiny", "wandb.mode=offline", "recipe.epochs=2")
         assert train_run(run, after(30)).state == "stopped"  # in the second of two epochs of 22 steps
+        for thread in threading.enumerate():  # a stopped run waits for W&B for seconds only; this process sees it end
+            if thread.name == "wandb":
+                thread.join(60)
         if again:
             assert train_run(run, lambda: False).state == "done"
     return sweep.study
