@@ -105,7 +105,7 @@ def test_a_command_whose_streams_are_closed_writes_into_no_file(tmp_path: Path, 
     assert (tmp_path / "file").read_text() == "whole"
 
 
-@pytest.mark.parametrize("kilobytes", [4, 8, 12, 20])
+@pytest.mark.parametrize("kilobytes", [4, 8, 12, 32])
 def test_a_new_run_on_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], kilobytes: int
 ) -> None:
@@ -118,7 +118,7 @@ def test_a_new_run_on_a_full_disk_is_one_line_and_leaves_nothing(
             outcome, told = None, f"{error}\n"
         assert "No space left on device" in told and told.count("\n") == 1, told
         assert "whole" not in told, "there is no checkpoint"
-        if kilobytes < 20:
+        if kilobytes < 32:
             assert not list(disk.iterdir())
         else:  # room to say so
             status = run.dir.read_status()
