@@ -332,16 +332,18 @@ def _reach(correlation: bytes, count: int) -> tuple[int, Array]:
     """The rank of a correlation, and the largest contrast by direction, as quantiles over many; the same each time."""
     values, vectors = np.linalg.eigh(np.frombuffer(correlation).reshape(count, count))
     kept = values > 1e-3
-    root = vectors[:, kept] * np.sqrt(values[kept])
-    rank = int(kept.sum())
-    largest = np.sort(np.abs(_directions(rank) @ root.T).max(axis=1))
-    return rank, largest.reshape(-1, 64).mean(axis=1)
+    space, scale = vectors[:, kept], np.sqrt(values[kept])
+    # By the symmetric root: which eigenvectors an equal eigenvalue gets depends on the processor, their span does not.
+    directions = _directions(count) @ (space @ space.T)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    largest = np.sort(np.abs(directions @ ((space * scale) @ space.T)).max(axis=1))
+    return int(kept.sum()), largest.reshape(-1, 64).mean(axis=1)
 
 
 @lru_cache(maxsize=8)
-def _directions(rank: int) -> Array:
-    frames = np.random.default_rng(0).normal(size=(-(-_DIRECTIONS // rank), rank, rank))
-    return np.linalg.qr(frames)[0].reshape(-1, rank)[:_DIRECTIONS]  # at right angles: more even than at random
+def _directions(count: int) -> Array:
+    frames = np.random.default_rng(0).normal(size=(-(-_DIRECTIONS // count), count, count))
+    return np.linalg.qr(frames)[0].reshape(-1, count)[:_DIRECTIONS]  # at right angles: more even than at random
 
 
 def _t(freedom: ArrayLike, level: float) -> Array:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from analysis.compare import model
 from analysis.compare.model import (
     Component,
     brown_forsythe,
@@ -179,6 +180,22 @@ def test_one_contrast_at_once_is_students_t_and_many_are_between_it_and_bonferro
     assert critical(np.ones((3, 3)), 4.0)[0] == pytest.approx(scipy_stats.t.ppf(0.975, 4))
     apart = critical(np.eye(10), np.inf)[0]
     assert apart == pytest.approx(scipy_stats.norm.ppf((1 + 0.95**0.1) / 2), rel=2e-3)  # Šidák's
+
+
+def test_the_quantile_does_not_hang_on_the_choice_of_eigenvectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    dunnett = np.full((6, 6), 0.5) + 0.5 * np.eye(6)  # five equal eigenvalues
+    model._reach.cache_clear()
+    reach = model._reach(dunnett.tobytes(), 6)[1]
+    decompose = np.linalg.eigh
+
+    def turned(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = decompose(matrix)
+        vectors[:, :5] = vectors[:, :5] @ scipy_stats.ortho_group.rvs(5, random_state=1)
+        return values, vectors
+
+    monkeypatch.setattr(np.linalg, "eigh", turned)
+    model._reach.cache_clear()
+    assert model._reach(dunnett.tobytes(), 6)[1] == pytest.approx(reach, rel=1e-12)
 
 
 def test_a_network_spread_far_wider_is_told_apart_and_leaves_the_others_alone() -> None:
