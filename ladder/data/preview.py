@@ -68,11 +68,13 @@ def compose(overrides: Sequence[str]) -> tuple[DataConfig, Recipe, int]:
 
     from ladder.paths import conf_dir
     from ladder.runs.hydra import explained, register_schema
+    from ladder.runs.resolve import check_root
 
     register_schema()
     with explained(overrides):
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = hydra_compose("train", list(overrides))
+        check_root(cfg)
         data, recipe = OmegaConf.to_object(cfg.data), OmegaConf.to_object(cfg.recipe)
     assert isinstance(data, DataConfig)
     assert isinstance(recipe, Recipe)

@@ -113,7 +113,7 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = 
 
     `ladder` is `cfg.ladder`, where the caller has made one of it before; `contents` may remember what it listed.
     """
-    _check_root(cfg)
+    check_root(cfg)
     ladder = ladder or Ladder.from_mapping(_plain(cfg.ladder))
     rung = _pick(ladder, cfg)
     overrides = {k: _plain(v) for k, v in cfg.spec.items_ex(resolve=False) if not OmegaConf.is_missing(cfg.spec, k)}
@@ -243,7 +243,8 @@ def _changed(recipe: Recipe, rung: Rung) -> Recipe:
     return replace(recipe, **rung.recipe).canonical()
 
 
-def _check_root(cfg: DictConfig) -> None:
+def check_root(cfg: DictConfig) -> None:
+    """Raise UserError where a key of the root, the seed's included, is missing or not allowed."""
     for key in TrainConfig.__dataclass_fields__:
         if key not in cfg or OmegaConf.is_missing(cfg, key):
             raise UserError(f"{key} is not set: give {key}=...")

@@ -31,8 +31,8 @@ def draw(r: random.Random) -> dict[str, Any]:
     """One case: a kind of layer, and its sizes."""
     kind, stride = r.choice(KINDS), r.choice([1, 2, 2, 3, 4])
     few, many = r.randint(1, 12), r.randint(1, 64)
-    # where the stride divides the size, oneDNN has kernels of its own
-    largest = r.choice([33] * 5 + [128])  # and others for large batches
+    # where the stride divides the size, oneDNN has kernels of its own, and for large 1x1 convolutions others
+    largest = r.choice([33] * 5 + [128]) if kind == "pointwise" else 33
     height, width = (r.choice([r.randint(1, largest), stride * r.randint(1, largest // stride)]) for _ in range(2))
     return {
         "kind": kind,

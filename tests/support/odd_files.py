@@ -187,5 +187,5 @@ def _image(rng: random.Random, mode: str, size: tuple[int, int] = (12, 12)) -> b
     else:
         image = Image.new(mode, size) if mode == "LAB" else gray.convert(mode)
     content = io.BytesIO()
-    image.save(content, format="PNG" if mode in ("L", "1", "P", "RGB", "RGBA", "LA", "I;16", "I") else "TIFF")
+    image.save(content, format="PNG" if mode in ("L", "1", "P", "RGB", "RGBA", "LA", "I;16") else "TIFF")
     return content.getvalue()

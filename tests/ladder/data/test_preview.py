@@ -94,6 +94,8 @@ def test_class_names_that_matplotlib_would_take_for_formulas(tmp_path: Path) -> 
         (["data=digits", "--out", "x.pdf"], "a name that ends in .png"),
         (["data.rot=x"], "did you mean root?"),
         (["recipe.hflip=2"], "recipe.hflip=2"),
+        (["~seed"], "seed is not set: give seed=..."),
+        (["seed=-1"], "seed=-1"),
         (["--images", "3"], "--images 3; allowed: even numbers"),
         (["--out", "/nowhere/at/all.png"], "no folder /nowhere/at"),
         (["data=cifar10", "data.root=/nowhere"], "/nowhere"),

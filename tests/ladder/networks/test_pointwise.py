@@ -140,7 +140,7 @@ def fuzz(seed: int, count: int, isa: str, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout[-600:] + done.stderr[-300:]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("isa", ["DEFAULT", "AVX2"])
 def test_layers_of_any_shape_agree_with_float64_and_keep_to_their_memory(isa: str) -> None:
