@@ -18,6 +18,11 @@ DATA_WITHOUT_EFFECT = ("root", "download", "workers")
 ENGINE_WITH_EFFECT = ("precision", "accumulate")
 
 
+def _is_finite(value: object) -> bool:
+    """OmegaConf lets lists and mappings into a list of numbers."""
+    return isinstance(value, float) and math.isfinite(value)
+
+
 @dataclass
 class DataConfig:
     """One `conf/data/*.yaml`: which images, at which size, loaded how."""
@@ -62,7 +67,7 @@ class DataConfig:
         if not 0 <= self.workers <= 1024:
             raise UserError(f"data.workers={self.workers}; allowed: 0 (load in the training process) to 1024")
         for key, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, 3) or not all(math.isfinite(v) for v in values):
+            if len(values) not in (1, 3) or not all(map(_is_finite, values)):
                 raise UserError(
                     f"data.{key}={list(values)}; allowed: one number for each of 3 channels, or one for all"
                 )

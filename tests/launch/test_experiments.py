@@ -16,6 +16,7 @@ STUDIES = {
     "convmixer_kernel": (18, "convmixer_32", "cifar10", 3),
     "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
     "convmixer_cifar10": (48, "convmixer_cifar10", "cifar10", 3),
+    "demo_design": (39, "convnext_mini", "digits", 3),
     "fashion_mnist": (39, "convnext_mini", "fashion_mnist", 3),
     "paper_t": (39, "convnext_t", "imagenet", 3),
     "paper_b": (13, "convnext_b", "imagenet", 1),

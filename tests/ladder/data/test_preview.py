@@ -89,6 +89,8 @@ def test_class_names_that_matplotlib_would_take_for_formulas(tmp_path: Path) -> 
     [
         (["data=digitz"], "did you mean digits?"),
         (["data=digits", "data.mean=[]"], "data.mean=[]; allowed: one number"),
+        (["data=digits", "data.mean=[{a: 1}]"], "data.mean=[{'a': 1}]; allowed: one number"),
+        (["data=digits", "data.std=[[1]]"], "data.std=[[1]]; allowed: one number"),
         (["data=digits", "data.image_size=0"], "data.image_size=0; allowed: 1 to 4096"),
         (["data=digits", "data.loader=x"], "unknown data.loader 'x'; allowed: memory, timm"),
         (["data=digits", "--out", "x.pdf"], "a name that ends in .png"),
