@@ -70,13 +70,6 @@ class Agreement:
     interval: str = "all"  # all: the intervals of a side hold at once; each: one by one
 
 
-def verdict(change: Change) -> str:
-    """What an interval says: helps, hurts, noise; unknown without one."""
-    if change.within_noise is None:
-        return "unknown"
-    return "noise" if change.within_noise else "helps" if change.delta > 0 else "hurts"
-
-
 def compare(ours: Table, theirs: Table, sides: tuple[str, str]) -> Agreement:
     """The steps that both tables have. `theirs` may be published numbers alone. Raises UserError for fewer than two."""
     both = list(zip((ours, theirs), _common(ours, theirs), strict=True))
@@ -157,8 +150,8 @@ def grid(agreement: Agreement) -> Grid:
         Line(
             (
                 f"└ {s.title}" if s.kind == "side" else s.title,
-                *(change_text(s.ours).removesuffix(" ~"), verdict(s.ours)),
-                *(change_text(s.theirs).removesuffix(" ~"), verdict(s.theirs)),
+                *(change_text(s.ours).removesuffix(" ~"), s.ours.verdict),
+                *(change_text(s.theirs).removesuffix(" ~"), s.theirs.verdict),
             ),
             s.kind,
         )
@@ -173,9 +166,9 @@ def grid(agreement: Agreement) -> Grid:
 def notes(agreement: Agreement) -> list[str]:
     """What the numbers come to, in words."""
     here, there = agreement.sides
-    both = Counter((verdict(s.ours), verdict(s.theirs)) for s in agreement.steps)
-    clear = [s for s in agreement.steps if {verdict(s.ours), verdict(s.theirs)} <= {"helps", "hurts"}]
-    same = sum(verdict(s.ours) == verdict(s.theirs) for s in clear)
+    both = Counter((s.ours.verdict, s.theirs.verdict) for s in agreement.steps)
+    clear = [s for s in agreement.steps if {s.ours.verdict, s.theirs.verdict} <= {"helps", "hurts"}]
+    same = sum(s.ours.verdict == s.theirs.verdict for s in clear)
     out = [f"clear of seed noise on both sides: {len(clear)} of {len(agreement.steps)} steps, {same} of one sign"]
     for side, index in ((here, 0), (there, 1)):
         counts = Counter({v: sum(n for pair, n in both.items() if pair[index] == v) for v in VERDICTS})
@@ -262,7 +255,7 @@ def _plain(found: Agreement) -> dict[str, object]:
     def clean(change: Change) -> dict[str, object]:
         known = not math.isnan(change.half)
         ends = {"low": change.low if known else None, "high": change.high if known else None}
-        return {"change": change.delta, **ends, "verdict": verdict(change)}
+        return {"change": change.delta, **ends, "verdict": change.verdict}
 
     steps = [
         {"rung": s.rung, "title": s.title, "kind": s.kind, "ours": clean(s.ours), "theirs": clean(s.theirs)}

@@ -30,8 +30,8 @@ EXAMPLES = """examples:
   ladder report runs/published/cifar10          as of the run folders
 
 results.csv, curves.csv and study.json hold all that tables, charts and the report need; weights, logs and checkpoints
-stay behind. predictions.npz keeps what each run said of each test image, probabilities rounded to 1/255. Where data
-and runs lay on your machine is left out, and with it W&B's entity.
+stay behind. design.json goes along where a design was launched. predictions.npz keeps what each run said of each test
+image, probabilities rounded to 1/255. Where data and runs lay on your machine is left out, and with it W&B's entity.
 """
 _PLACES = {"data.root": None, "runs_dir": "runs", "wandb.entity": None}  # of this machine or person: not for others
 
@@ -60,6 +60,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     from analysis.read.load import load
     from analysis.read.predictions import all_of
     from analysis.show.files import write
+    from ladder.launch import design_file
     from ladder.runs.predictions import FILE
 
     tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
@@ -82,6 +83,9 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     files: dict[str, str | bytes] = {}
     if found:
         files[FILE] = _predictions({Path(path).name: each for path, each in found.items()})
+    (folder,) = {Path(path).parent for path in runs["path"]}
+    if design := design_file.packed(folder):
+        files[design_file.FILE] = design
     files |= {packed.RESULTS: _results(runs), packed.CURVES: curves}
     files[packed.STUDY] = strict_json(content, 1) + "\n"  # last: what makes the others a study
     for name, written in files.items():
@@ -103,7 +107,7 @@ def _check_out(out: Path) -> None:
     from analysis.read.packed import FILES
 
     if out.is_dir():
-        own = (*FILES, *OWN_FOLDERS, "report.html", "predictions.npz")
+        own = (*FILES, *OWN_FOLDERS, "report.html", "predictions.npz", "design.json")
         others = [p.name for p in out.iterdir() if p.name not in own]
         if others:
             raise UserError(

@@ -88,11 +88,12 @@ def main(
 def _charts(
     study: Sequence[str], paper: str | None, compare: Sequence[str], where: dict[str, str], interval: str
 ) -> Iterator[Chart]:
-    from analysis.show.collection import paper_charts, study_charts
+    from analysis.show.collection import effect_charts, paper_charts, study_charts
 
     if paper:
         yield from paper_charts(paper, interval)
     if study:
+        from analysis.compare.effect_answer import effects_of
         from analysis.compare.summary import summarise
         from analysis.read.load import load, load_curves
 
@@ -100,6 +101,8 @@ def _charts(
         tables = summarise(runs, compare=compare, where=where, interval=interval)
         curves = load_curves(runs)
         yield from (chart for _, chart in study_charts(tables, curves))
+        if len(tables) == 1 and (effects := effects_of(runs, where)) is not None:
+            yield from effect_charts(effects)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.compare.summary import Table
+    from analysis.report import Contents
     from analysis.show.collection import Chart
 
 MODES = ("online", "offline", "disabled")
@@ -87,7 +88,7 @@ def publish(
         charts = _draw([chart for _, chart in contents.charts], files / "figures")
         (files / "report.html").write_text(compose(contents), encoding="utf-8")
         export(study, files / "study", on_skip=lambda line: None)
-        return _log(contents.runs, contents.tables, charts, files, folder, tracked)
+        return _log(contents, charts, files, folder, tracked)
 
 
 def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
@@ -124,17 +125,20 @@ def _draw(charts: Sequence[Chart], folder: Path) -> list[tuple[Chart, Path]]:
 
 
 def _log(
-    runs: pd.DataFrame,
-    tables: Sequence[Table],
+    contents: Contents,
     charts: Sequence[tuple[Chart, Path]],
     files: Path,
     folder: Path,
     tracked: Mapping[str, Any],
 ) -> str:
+    import pandas as pd
     import wandb
 
     from analysis.show.collection import stems
+    from analysis.show.effect_grid import records as effect_records
     from ladder.runs.tracking import quiet_settings
+
+    runs, tables = contents.runs, contents.tables
 
     study = str(runs["study"].iloc[0])
     try:
@@ -154,6 +158,8 @@ def _log(
         ) as run:
             for stem, table in zip(stems(tables), tables, strict=True):
                 run.log({f"{stem}table": _wandb_table(_flat(table))})
+            if contents.effects is not None:
+                run.log({"effects": _wandb_table(pd.DataFrame(effect_records(contents.effects)))})
             run.log({"runs": _wandb_table(runs[list(SHOWN)])})
             run.log({f"charts/{chart.stem}": wandb.Image(str(png), caption=chart.title) for chart, png in charts})
             run.log({"report": wandb.Html(str(files / "report.html"), inject=False)})
@@ -161,6 +167,10 @@ def _log(
             artifact.add_dir(str(files))
             run.log_artifact(artifact)
             run.summary.update(_headline(tables))
+            if contents.effects is not None:
+                run.summary.update(
+                    {f"effect/{k}": c.delta for k, c in contents.effects.changes.items() if c.delta == c.delta}
+                )
             where = run.url if tracked["mode"] == "online" else run.dir
     except Exception as error:  # W&B's own errors have no common base
         raise UserError(f"W&B did not take the summary of {study}: {one_line(error)}") from None

@@ -19,6 +19,7 @@ from ladder.errors import UserError, run_cli
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.compare.effect_answer import Answer
     from analysis.compare.layout import Row
     from analysis.compare.summary import Table
     from analysis.show.collection import Chart
@@ -83,28 +84,33 @@ class Contents:
     skipped: list[str]
     options: tuple[str, ...] = ()  # of the command line that makes it
     waiting: tuple[str, ...] = ()  # runs that were asked for and have no folder yet
+    effects: Answer | None = None  # what steps are worth on average, where networks beside the walk's were trained
 
 
 def gather(
     study: Any, *, compare: Sequence[str] = (), where: Mapping[str, str] | None = None, interval: str = "all"
 ) -> Contents:
     """Read one or several studies. Raises UserError as `build`."""
+    from analysis.compare.effect_answer import effects_of
     from analysis.compare.reproduce import to_come
     from analysis.compare.selection import only
     from analysis.compare.summary import summarise
     from analysis.read.load import load, load_curves
-    from analysis.show.collection import study_charts
+    from analysis.show.collection import effect_charts, study_charts
 
     skipped: list[str] = []
     every = load(study, on_skip=skipped.append)
     runs = only(every, where or {})
     tables = summarise(every, compare=compare, where=where, interval=interval)
-    charts = study_charts(tables, load_curves(runs, on_skip=skipped.append))
+    charts = list(study_charts(tables, load_curves(runs, on_skip=skipped.append)))
+    effects = effects_of(every, where) if len(tables) == 1 else None
+    if effects is not None:
+        charts += [(tables[0], chart) for chart in effect_charts(effects)]
     options = [f"--compare {key}" for key in compare] + [f"--where {k}={v}" for k, v in (where or {}).items()]
     options += [] if interval == "all" else [f"--interval {interval}"]
     drawn = [(of, replace(c, draw=cache(c.draw))) for of, c in charts]
     waiting = [] if where else to_come(every)  # what a run without a folder would be is not known
-    return Contents(runs, tables, drawn, skipped, tuple(options), tuple(waiting))
+    return Contents(runs, tables, drawn, skipped, tuple(options), tuple(waiting), effects)
 
 
 def compose(contents: Contents, title: str | None = None) -> str:
@@ -118,7 +124,7 @@ def compose(contents: Contents, title: str | None = None) -> str:
     for number, table in enumerate(tables):
         mine = [chart for of, chart in contents.charts if of is table]
         mark = f"-{number}" if len(tables) > 1 else ""
-        sections += _table_sections(table, mine, mark, len(tables) > 1)
+        sections += _table_sections(table, mine, mark, len(tables) > 1, contents.effects)
     launched = launches(runs)
     sections.append(("runs", "Runs and failures", _failures(contents)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
@@ -126,19 +132,25 @@ def compose(contents: Contents, title: str | None = None) -> str:
     return page.page(name, sections)
 
 
-def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: bool) -> list[tuple[str, str, str]]:
+def _table_sections(
+    table: Table, charts: Sequence[Chart], mark: str, several: bool, effects: Answer | None
+) -> list[tuple[str, str, str]]:
     from analysis.show import page
     from analysis.show.cells import heading
-    from analysis.show.formats import html_table
+    from analysis.show.effect_grid import effects_grid
+    from analysis.show.formats import html_grid, html_table
 
     def pictures(*ends: str) -> str:
         return "\n".join(page.picture(chart) for chart in charts if chart.stem.endswith(ends))
 
+    worth = "" if effects is None else html_grid(effects_grid(effects, titles=True), level=3)
+    worth += pictures("effects", "interactions", "half_normal", "shapley")
     of = f": {heading(table)}" if several else ""
     parts = [
         ("ladder", f"The ladder{of}", _headline(table) + pictures("roadmap")),
         ("table", "Table", html_table(table, level=3)),
         ("changes", "What each step changed", pictures("changes")),
+        ("effects", "What each step is worth on average", worth),
         ("sizes", "Accuracy over sizes", pictures("sizes")),
         ("cost-accuracy", "Accuracy over cost", pictures("macs", "throughput")),
         ("curves", "Training curves", pictures("curves", "curves_loss")),

@@ -36,6 +36,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "table": ("analysis.table", "accuracy, MACs and the change of every rung"),
         "figures": ("analysis.figures", "charts of a study or of published numbers: SVG, PDF, PNG"),
         "report": ("analysis.report", "one HTML page about a study"),
+        "effects": ("analysis.effects", "what each step is worth, on average over contexts"),
         "agreement": ("analysis.agreement", "do steps gain what they gained in the paper, or in another study?"),
         "classes": ("analysis.classes", "top-1 of each class at each rung, and confusions of two rungs"),
         "images": ("analysis.images", "which images one rung wins and another loses, as a picture"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
@@ -41,6 +41,17 @@ def commands(runs: pd.DataFrame) -> list[str]:
     for (common, rung), numbers in seeds.items():
         jobs.setdefault((common, tuple(sorted(numbers))), []).append(rung)
     return [_command(common, rungs, numbers) for (common, numbers), rungs in jobs.items()]
+
+
+def command_for(path: str, subsets: Sequence[Sequence[str]], levels: Mapping[str, Any]) -> str:
+    """The command that trains subsets of the steps as the run at `path` was trained, but for these other values."""
+    config = read_config(path) or {}
+    ladder = load_ladder_or_none(str(config.get("ladder")))
+    choices = [choice for choice in _choices(config, ladder) if choice.partition("=")[0] not in levels]
+    choices += [f"{key}={hydra_value(value)}" for key, value in levels.items()]
+    steps = ",".join(hydra_value(list(subset)) for subset in subsets)
+    words = [f"ladder={config.get('ladder')}", f"steps={steps}", f"seed={config.get('seed')}", *choices]
+    return f"ladder train -m {' '.join(map(shlex.quote, [*words, 'study=best']))}"
 
 
 def launches(runs: pd.DataFrame) -> dict[str, list[str]]:

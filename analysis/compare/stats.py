@@ -55,3 +55,10 @@ class Change:
     def within_noise(self) -> bool | None:
         """Whether the interval holds 0, so that the seeds alone may have made the change; None if unknown."""
         return None if math.isnan(self.half) else abs(self.delta) <= self.half + 1e-9
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says: helps, hurts, noise; unknown without one."""
+        if self.within_noise is None:
+            return "unknown"
+        return "noise" if self.within_noise else "helps" if self.delta > 0 else "hurts"

@@ -121,6 +121,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def signed(value: float) -> str:
+    """A difference with one decimal and its sign; what rounds to nothing has none."""
+    return "0.0" if round(value, 1) == 0 else f"{value:+.1f}"
+
+
 def spread(mean: float | None, std: float | None) -> str:
     """`mean ±std`, the std left out where it is not known."""
     if mean is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from analysis.compare.effect_answer import Answer
     from analysis.compare.summary import Table
     from ladder.networks.rungs import Ladder, Rung
 
@@ -74,6 +75,19 @@ def paper_charts(name: str, interval: str = "all") -> Iterator[Chart]:
         yield from _convnext_paper()
     if ladder.name == "convmixer_imagenet":
         yield from _convmixer_paper()
+
+
+def effect_charts(answer: Answer, stem: str = "") -> Iterator[Chart]:
+    """The charts of `ladder effects`, those that there is something to show of."""
+    from analysis.show.charts import effects
+
+    yield Chart(f"{stem}effects", "What each step is worth, on average", partial(effects.draw_effects, answer))
+    if answer.interactions:
+        yield Chart(f"{stem}interactions", "Interactions of two steps", partial(effects.draw_interactions, answer))
+    if answer.fit.freedom >= 1:
+        yield Chart(f"{stem}half_normal", "Effects beside noise", partial(effects.draw_half_normal, answer))
+    if answer.shares:
+        yield Chart(f"{stem}shapley", "Shapley values", partial(effects.draw_shapley, answer))
 
 
 def _is_published(ladder: Ladder) -> bool:

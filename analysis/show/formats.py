@@ -9,7 +9,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -84,7 +84,12 @@ def markdown_grid(g: Grid) -> str:
 
 def latex(tables: Sequence[Table], *, standalone: bool = False) -> str:
     """`table` environments for \\input, no wider than the text. `standalone`: a document that compiles by itself."""
-    body = "\n\n".join(_latex(grid(table, titles=True)) for table in tables)
+    return latex_grids([grid(table, titles=True) for table in tables], standalone=standalone)
+
+
+def latex_grids(grids: Sequence[Grid], *, standalone: bool = False) -> str:
+    """Tables of any kind as LaTeX."""
+    body = "\n\n".join(map(_latex, grids))
     if not standalone:
         return f"% \\usepackage{{booktabs,graphicx}}  % in the preamble\n{body}"
     fonts = "\\usepackage{iftex}\n\\ifPDFTeX\\usepackage[T1]{fontenc}\\else\\usepackage{fontspec}\\fi\n"
@@ -132,11 +137,16 @@ def _latex_row(line: Line) -> str:
 
 def page(tables: Sequence[Table]) -> str:
     """One self-contained HTML page."""
-    body = "\n".join(html_table(table) for table in tables)
+    return page_of_grids([grid(table, titles=True) for table in tables])
+
+
+def page_of_grids(grids: Sequence[Grid]) -> str:
+    """Tables of any kind as one self-contained HTML page."""
+    body = "\n".join(map(html_grid, grids))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(grid(tables[0]).title)}</title>\n<style>\n{STYLE}</style>\n</head>\n"
+        f"<title>{html.escape(grids[0].title)}</title>\n<style>\n{STYLE}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>"
     )
 
@@ -160,7 +170,11 @@ ul.notes { color: var(--dim); font-size: .87em; padding-left: 1.1rem; }
 
 def html_table(table: Table, level: int = 2) -> str:
     """One table as an HTML section with a heading of `level`, without page and style."""
-    g = grid(table, titles=True)
+    return html_grid(grid(table, titles=True), level)
+
+
+def html_grid(g: Grid, level: int = 2) -> str:
+    """One table of any kind as an HTML section."""
     own = sum(not c.paper for c in g.columns)
     head = "".join(f"<th{' class=paper' if c.paper else ''}>{html.escape(c.heading)}</th>" for c in g.columns)
     over = ""
@@ -186,10 +200,15 @@ def html_table(table: Table, level: int = 2) -> str:
 
 def csv_text(tables: Sequence[Table]) -> str:
     """Full numbers, a line a rung; intervals as their two ends; an empty cell for what is not known."""
+    return csv_of(records(tables), CSV_COLUMNS)
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Mappings of equal keys as CSV; no cell is read as a formula."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: _csv_cell(v) for k, v in record.items()} for record in records(tables))
+    writer.writerows({k: _csv_cell(v) for k, v in row.items()} for row in rows)
     return out.getvalue().rstrip("\n")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ladder.errors import UserError
 from ladder.launch.designs import Design, Row
 from ladder.launch.study import LOCK
 from ladder.networks.rungs import Ladder
-from ladder.paths import open_own, write_atomic
+from ladder.paths import open_own, strict_json, write_atomic
 from ladder.runs.folder import folders_in
 from ladder.runs.records import read_json_or_none, read_yaml
 
@@ -29,6 +30,18 @@ def stored(study: Path, identity: str) -> Design | None:
         return Design.from_json(_designs(study)[identity])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def designs_in(study: Path) -> list[Design]:
+    """All designs that a study was launched with; those that can't be read are left out."""
+    found = (stored(study, identity) for identity in _designs(study))
+    return [design for design in found if design is not None]
+
+
+def packed(study: Path) -> str | None:
+    """What design.json holds, for a copy of the study; None where it holds no design that can be read."""
+    found = {identity: design.to_json() for identity in _designs(study) if (design := stored(study, identity))}
+    return strict_json({"format": _FORMAT, "designs": found}) + "\n" if found else None
 
 
 def remember(study: Path, identity: str, design: Design) -> None:
@@ -45,32 +58,45 @@ def remember(study: Path, identity: str, design: Design) -> None:
 
 def runs_in(study: Path, ladder: Ladder, factors: dict[str, list[Any]]) -> list[Row]:
     """The runs of a study as rows of a design, in whatever state: those of the ladder that its steps describe."""
-    order = [step.name for step in ladder.steps]
-    chain = {rung.name: tuple(order[:i]) for i, rung in enumerate(ladder.rungs)}
+    order = {step.name for step in ladder.steps}
     rows: dict[Any, Row] = {}
     for name in folders_in(study)[0] if study.is_dir() else []:
         try:
             record = read_yaml(study / name / "config.yaml")
             config = {} if record is None else record.values
-            seed, steps = int(config["seed"]), _steps(config, chain, order)
+            seed, steps = int(config["seed"]), steps_applied(config, ladder)
             levels = {key: _value(config, key) for key in factors}
         except (KeyError, TypeError, ValueError):
             continue
         fits = all(levels[key] in pair for key, pair in factors.items())
-        if config.get("ladder") == ladder.name and steps is not None and fits:
+        if config.get("ladder") == ladder.name and steps is not None and order.issuperset(steps) and fits:
             row = Row(steps, levels, seed)
             rows[row.key] = row
     return list(rows.values())
 
 
-def _steps(config: dict[str, Any], chain: dict[str, tuple[str, ...]], order: list[str]) -> tuple[str, ...] | None:
+def steps_applied(config: Mapping[str, Any], ladder: Ladder) -> tuple[str, ...] | None:
+    """The steps that a run's network has, in the ladder's order, side steps last; by the run's config.
+
+    None for a reference, and for steps that the ladder does not have.
+    """
+    main, side = [step.name for step in ladder.steps], {step.name: step.after for step in ladder.side}
     if config.get("reference") is not None:
         return None
     if (given := config.get("steps")) is not None:
-        return tuple(name for name in order if name in given) if set(given) <= set(order) else None
-    if (left := config.get("without")) is not None:
-        return tuple(name for name in order if name not in left)
-    return chain.get(config["rung"])
+        chosen = set(given)
+    elif (left := config.get("without")) is not None:
+        chosen = set(main) - set(left)
+    else:
+        rung = str(config.get("rung"))
+        below = side.get(rung, rung)  # a side rung is built on the rung that it hangs off
+        if below != ladder.base.name and below not in main:
+            return None
+        place = 0 if below == ladder.base.name else main.index(below) + 1
+        chosen = {*(main[:place] if ladder.kind == "chain" else main[max(place - 1, 0) : place])}
+        chosen |= {rung} & set(side)
+    order = [*main, *side]
+    return tuple(name for name in order if name in chosen) if chosen <= set(order) else None
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

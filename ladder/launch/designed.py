@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from ladder.launch.compose import Composer
 from ladder.launch.designs import Design, Row
 from ladder.networks.rungs import Ladder
 from ladder.runs.config import DesignConfig
-from ladder.runs.resolve import Run
 
 _NETWORKS = ("rung", "steps", "without", "reference")  # the keys that a design sets, or that exclude it
 
@@ -97,8 +96,9 @@ def designed_jobs(composer: Composer, overrides: Sequence[Override]) -> Designed
     design = design_file.stored(study, identity)
     if design is None:
         factors = {key: list(values) for key, values in (wanted.factors or {}).items()} if wanted.augment else {}
+        macs = macs_of(ladder, first.data.image_size, first.data.num_classes or 10)
         existing = design_file.runs_in(study, ladder, factors) if wanted.augment else []
-        design = designs.make(ladder, wanted, seeds, functools.cache(_macs(ladder, first)), existing)
+        design = designs.make(ladder, wanted, seeds, functools.cache(macs), existing)
     rest = [
         [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
         for o in overrides
@@ -137,8 +137,8 @@ def _first_values(overrides: Iterable[Override]) -> list[str]:
     return [f"{o.key_or_group}={next(iter(o.sweep_string_iterator()))}" for o in swept]
 
 
-def _macs(ladder: Ladder, run: Run) -> Any:
-    """The MACs of the network with some steps applied, at the run's image size and with its overrides of the spec."""
+def macs_of(ladder: Ladder, image_size: int, num_classes: int, in_chans: int = 3) -> Callable[[tuple[str, ...]], float]:
+    """A function from steps to the MACs of the network with these steps applied."""
 
     def macs(steps: tuple[str, ...]) -> float:
         import torch
@@ -147,8 +147,8 @@ def _macs(ladder: Ladder, run: Run) -> Any:
         from ladder.networks.cost import measure_cost
 
         with torch.device("meta"):
-            model = build_net(ladder.subset(steps).spec, num_classes=run.data.num_classes or 10)
-        return float(measure_cost(model, run.data.image_size).macs)
+            model = build_net(ladder.subset(steps).spec, num_classes=num_classes, in_chans=in_chans)
+        return float(measure_cost(model, image_size).macs)
 
     return macs
 

@@ -44,17 +44,22 @@ class Study:
         spec: Mapping[str, Any] | None = None,
         error: str | None = None,
         epochs_done: int | None = None,
+        steps: Iterable[str] | None = None,
         result: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Path:
-        """One run folder in the given state; other keyword arguments, and `result`, replace fields of result.json."""
-        what = self._what(rung)
+        """One run folder in the given state; other keyword arguments, and `result`, replace fields of result.json.
+
+        `steps`: a subset of the steps in place of a rung.
+        """
+        what = self._what(rung) if steps is None else self.ladder.subset(steps)
+        rung = what.name
         full_recipe, full_data = {**RECIPE, **(recipe or {})}, {**DATA, **(data or {})}
         from_recipe = {k: v for k, v in full_recipe.items() if k == "drop_path" and k in what.spec.field_names()}
         config = {
             "ladder": self.ladder.name,
-            "rung": rung,
-            "steps": None,
+            "rung": rung if steps is None else None,
+            "steps": None if steps is None else list(steps),
             "without": None,
             "reference": rung if what.is_reference else None,
             "spec": {**what.spec.to_dict(), **from_recipe, **(spec or {})},
@@ -98,7 +103,7 @@ class Study:
                 )
         if state == "done":
             (path / "result.json").write_text(
-                json.dumps(self._result(rung, seed, last, config, group, own) | fields | dict(result or {}))
+                json.dumps(self._result(what, seed, last, config, group, own) | fields | dict(result or {}))
             )
         return path
 
@@ -108,12 +113,11 @@ class Study:
         return known[name] if name in known else self.ladder.reference(name)
 
     def _result(
-        self, rung: str, seed: int, top1: float, config: Mapping[str, Any], group: str, own: str
+        self, what: Rung, seed: int, top1: float, config: Mapping[str, Any], group: str, own: str
     ) -> dict[str, Any]:
-        what = self._what(rung)
         recipe, data = config["recipe"], config["data"]
         return {
-            **{"format": 1, "ladder": self.ladder.name, "kind": self.ladder.kind, "rung": rung},
+            **{"format": 1, "ladder": self.ladder.name, "kind": self.ladder.kind, "rung": what.name},
             **{"rung_index": what.index, "title": what.title, "group": what.group, "parent": what.parent},
             **{"seed": seed, "data": data["name"], "eval_split": "test", "train_size": 1437, "eval_size": 360},
             **{"num_classes": 10, "image_size": data["image_size"], "in_chans": data["in_chans"]},

@@ -1,0 +1,130 @@
+"""Owns the answer to "what is each step worth?": the fit that is shown, what judges it, and what stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from analysis.compare import effects
+from analysis.compare.effect_search import Interaction, search
+from analysis.compare.effects import Cases, Judgement, Model, Pair, Share
+from analysis.compare.stats import Change
+from ladder.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Effects of all steps, and all that a table or a chart says of them."""
+
+    cases: Cases
+    fit: Model  # with the interactions that were found
+    judgement: Judgement  # of the fit without interactions
+    changes: dict[str, Change]  # the effect of each step and factor
+    without: dict[str, Change] | None  # the same without the runs that collapsed; None where none did
+    walk: dict[str, Change]  # what the study's own runs of the walk changed
+    beside: dict[str, Change]  # what another study, or the paper, says of the same steps
+    beside_name: str
+    costs: dict[str, tuple[float, float]]  # times the MACs, times the images/s
+    interactions: tuple[Interaction, ...]
+    shares: tuple[Share, ...]  # Shapley values
+    interval: str
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The interactions in the fit."""
+        return self.fit.pairs
+
+    @property
+    def one_context(self) -> bool:
+        """Whether each step was tried in one context alone, as in a walk: effects are its changes then."""
+        return bool(self.walk) and len({row.steps for row in self.cases.rows}) == len(self.walk) + 1
+
+    @property
+    def unit(self) -> str:
+        """What effects are measured in."""
+        return "points of top-1" if self.cases.response == "points" else "log odds of top-1"
+
+
+def answer(
+    runs: pd.DataFrame,
+    *,
+    where: Mapping[str, str] | None = None,
+    response: str = "points",
+    interval: str = "all",
+    interactions: bool = False,
+    equal_macs: bool = False,
+    without_collapsed: bool = False,
+    beside: str | None = None,
+) -> Answer:
+    """What each step is worth over all finished runs of a frame of `analysis.load`.
+
+    Where replicates show that steps do not add up, the interactions that the runs show join the fit unasked. `beside`:
+    a ladder with published numbers, or another study; the paper's own numbers of the ladder if nothing is given.
+
+    Raises:
+        UserError: as `effects.cases`; `equal_macs` where a run does not tell its MACs.
+    """
+    every = effects.cases(runs, where or {}, response)
+    fallen = effects.collapsed(every)
+    data = every.part(~fallen) if without_collapsed and fallen.any() else every
+    if equal_macs and data.log_macs.max() - data.log_macs.min() < 1e-6:
+        raise UserError("--at-equal-macs: all runs have the same MACs, or do not tell them")
+    plain = effects.model(data, equal_macs=equal_macs)
+    judgement = effects.judge(plain)
+    search_them = interactions or judgement.adds_up is False
+    pairs, tried = search(data, equal_macs) if search_them else ((), [])
+    fitted = effects.model(data, pairs, equal_macs) if pairs else plain
+    without = None
+    if fallen.any() and not without_collapsed:
+        without = effects.model(data.part(~fallen), pairs, equal_macs).main_effects(interval)
+    name, others = _beside(every, beside, interval)
+    return Answer(
+        cases=data,
+        fit=fitted,
+        judgement=replace(judgement, collapsed=effects.judge(effects.model(every)).collapsed),
+        changes=fitted.main_effects(interval),
+        without=without,
+        walk=effects.walk_changes(data, interval),
+        beside=others,
+        beside_name=name,
+        costs=effects.cost_factors(data),
+        interactions=tuple(tried),
+        shares=tuple(effects.shapley(data)),
+        interval=interval,
+    )
+
+
+def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[str, Change]]:
+    """The steps' changes elsewhere, in points of top-1, and what to call it."""
+    from analysis.compare.summary import paper_table
+    from analysis.read.load import load
+    from ladder.networks.rungs import list_ladders, load_ladder
+
+    if data.response != "points":
+        if source is not None:
+            raise UserError("--beside is in points of top-1: it does not go with --response logit")
+        return "", {}
+    if source is not None and source not in list_ladders():
+        other = effects.cases(load(source), {})
+        return source.rstrip("/").rpartition("/")[2], effects.model(other).main_effects(interval)
+    ladder = data.ladder if source is None else load_ladder(source)
+    if source is None and all(rung.paper.top1 is None for rung in ladder.rungs):
+        return "", {}
+    table = paper_table(ladder, interval)
+    return f"paper ({ladder.name})", {row.rung: row.paper_change for row in table.rows if row.paper_change is not None}
+
+
+def effects_of(runs: pd.DataFrame, where: Mapping[str, str] | None = None) -> Answer | None:
+    """The answer where a study has networks beside those of the walk, so that it says more than the study's table."""
+    done = runs[runs["state"] == "done"]
+    off = done["rung_index"].isna() & done["parent"].isna() & (done["group"] != "reference")
+    if off.sum() < 3:
+        return None
+    try:
+        return answer(runs, where=where)
+    except UserError:  # the table tells why runs can't be compared
+        return None

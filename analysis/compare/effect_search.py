@@ -1,0 +1,185 @@
+"""Owns two searches on a model of effects: the interactions that runs show, and the subsets expected to be best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from analysis.compare.effects import Cases, Model, Pair, model
+from analysis.compare.stats import LEVEL, NAN, Change
+from ladder.errors import UserError
+from ladder.launch.designs import Row
+
+Array = NDArray[np.float64]
+
+CHANCE = 0.05  # of a wrong interaction in a study without any
+_TOLD = 1e-6  # part of a column that the model does not explain, below which no run tells it apart
+_CANDIDATES = 2**14  # subsets that are foretold; of more, so many are drawn
+_MEASURED = 200  # networks whose MACs are counted, at some 30 ms each
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """What one step makes of another one's effect, in the unit of the response: with it, less without it."""
+
+    pair: Pair
+    change: Change  # its interval by itself; added alone to the model, or with those found
+    p: float  # of none, by itself
+    found: bool  # among those that the search took into the model
+
+
+def search(data: Cases, equal_macs: bool = False) -> tuple[tuple[Pair, ...], list[Interaction]]:
+    """The interactions that the runs show, and what is known of every pair that can be told apart.
+
+    Forward selection: the pair with the smallest p value joins the model while that, times the number of pairs, is
+    below 5 % (Bonferroni), so that a study without interactions finds one in 5 % of cases. Main effects stay in the
+    model (heredity: Chipman 1996). No more join than leave four degrees of freedom.
+    """
+    pairs: list[Pair] = []
+    every = list(combinations(data.names, 2))
+    while True:
+        fitted = model(data, pairs, equal_macs)
+        tried = _each(fitted, [pair for pair in every if pair not in pairs])
+        best = min(tried, key=lambda one: one.p, default=None)
+        if best is None or fitted.freedom < 5 or not best.p * len(tried) < CHANCE:
+            break
+        pairs.append(best.pair)
+    inside = _inside(fitted)
+    return tuple(pairs), sorted([*inside, *tried], key=lambda one: every.index(one.pair))
+
+
+def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
+    """Each pair added alone to a model, as one more column of least squares."""
+    data, freedom = fitted.cases, fitted.freedom - 1
+    places = {name: place for place, name in enumerate(data.names)}
+    out = []
+    squares = float((fitted.residuals**2).sum())
+    for a, b in pairs:
+        column = 2 * data.half[:, places[a]] * data.half[:, places[b]]
+        rest = column - fitted.hat @ column
+        size = float(rest @ rest)
+        if size <= _TOLD * float(column @ column) or freedom < 0.5:
+            continue
+        effect = float(rest @ data.y) / size
+        variance = max(squares - effect**2 * size, 0.0) / freedom
+        error = math.sqrt(variance / size)
+        p = 2 * float(stdtr(freedom, -abs(effect) / error)) if error else 0.0
+        half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * error
+        # columns are +-0.5, so that a coefficient is half of a difference of differences
+        out.append(Interaction((a, b), Change(2 * effect, 2 * half, "pooled"), p, False))
+    return out
+
+
+def _inside(fitted: Model) -> list[Interaction]:
+    weights = np.array([[float(n == " x ".join(pair)) for n in fitted.names] for pair in fitted.pairs])
+    changes = fitted.fit.contrasts(weights.reshape(-1, len(fitted.names)), kind="each") if fitted.pairs else []
+    factor = float(stdtrit(fitted.freedom, 0.5 + LEVEL / 2)) if fitted.freedom >= 1 else NAN
+    out = []
+    for pair, c in zip(fitted.pairs, changes, strict=True):
+        p = 2 * float(stdtr(fitted.freedom, -abs(c.delta) * factor / c.half)) if c.half else 0.0
+        out.append(Interaction(pair, Change(2 * c.delta, 2 * c.half, c.method), p, True))
+    return out
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A subset of steps, and what one run of it is expected to reach."""
+
+    steps: tuple[str, ...]
+    levels: dict[str, object]
+    top1: Change  # `delta` the response, `half` of a prediction interval of one run
+    macs: float
+    images_per_s: float  # nan where not known
+    tried: bool  # the study has a run of it
+
+
+def best(
+    fitted: Model,
+    macs: Callable[[tuple[str, ...]], float],
+    *,
+    most_macs: float | None = None,
+    least_speed: float | None = None,
+    count: int = 5,
+) -> list[Foretold]:
+    """The subsets that the model expects to be best within a budget, best first.
+
+    Steps that every run has stay; what steps require is kept. `macs` counts those of a network by its steps.
+
+    Raises:
+        UserError: effects that the runs do not tell; no subset within the budget.
+    """
+    data = fitted.cases
+    if fitted.fit.null is not None or fitted.freedom < 1:
+        raise UserError("--best needs runs that tell every step's effect: fewer steps, or a study of more runs")
+    if fitted.equal_macs:
+        raise UserError("--best and --at-equal-macs exclude each other: a budget is given by --max-macs")
+    candidates = np.array(list(_candidates(data)))
+    x = _columns(fitted, candidates)
+    inverse = np.linalg.pinv(fitted.x.T @ fitted.x, rcond=1e-10, hermitian=True)
+    values = x @ fitted.fit.estimates
+    error = fitted.fit.std * np.sqrt(1 + np.einsum("ij,jk,ik->i", x, inverse, x))
+    factor = float(stdtrit(fitted.freedom, 0.5 + LEVEL / 2))
+    speed = _speeds(data, candidates)
+    known = {row.key[:2] for row in data.rows}
+    out: list[Foretold] = []
+    measured = 0
+    for place in np.argsort(-values, kind="stable"):
+        if least_speed is not None and not speed[place] >= least_speed:
+            continue
+        chosen = [name for name, half in zip(data.names, candidates[place], strict=True) if half > 0]
+        order = [step.name for step in (*data.ladder.steps, *data.ladder.side)]
+        steps = tuple(name for name in order if name in chosen or name in data.common)
+        levels = {key: levels[key in chosen] for key, levels in data.factors.items()}
+        if measured == _MEASURED:
+            break
+        cost, measured = macs(steps), measured + 1
+        if most_macs is not None and cost > most_macs:
+            continue
+        top1 = Change(float(values[place]), float(factor * error[place]), "pooled")
+        tried = Row(steps, levels).key[:2] in known
+        out.append(Foretold(steps, dict(levels), top1, cost, float(speed[place]), tried))
+        if len(out) == count:
+            break
+    if not out:
+        raise UserError("no subset of the steps is within the budget: raise --max-macs, or lower --min-speed")
+    return out
+
+
+def _candidates(data: Cases) -> Iterator[list[float]]:
+    """All settings of the factors, +-0.5 each, that keep what steps require and hold one side step at most."""
+    needs = {step.name: step.requires for step in (*data.ladder.steps, *data.ladder.side)}
+    sides = {step.name for step in data.ladder.side}
+    count = len(data.names)
+    if 2**count <= _CANDIDATES:
+        every = np.arange(2**count)[:, None] >> np.arange(count) & 1 == 1
+    else:
+        every = np.random.default_rng(0).random((_CANDIDATES, count)) < 0.5
+    for row in every:
+        chosen = {name for name, on in zip(data.names, row, strict=True) if on}
+        whole = chosen | set(data.common)
+        if len(whole & sides) > 1 or any(n not in whole for name in chosen for n in needs.get(name, ())):
+            continue
+        yield [0.5 if on else -0.5 for on in row]
+
+
+def _columns(fitted: Model, half: Array) -> Array:
+    """The model's columns for other settings of the factors; seeds at their mean."""
+    places = {name: place for place, name in enumerate(fitted.cases.names)}
+    products = [2 * half[:, places[a]] * half[:, places[b]] for a, b in fitted.pairs]
+    known = np.column_stack([np.ones(len(half)), half, *products])
+    return np.hstack([known, np.zeros((len(half), len(fitted.names) - known.shape[1]))])
+
+
+def _speeds(data: Cases, half: Array) -> Array:
+    """Images/s that the runs' own speeds foretell; nan where they are of several machines."""
+    if data.runs["device"].nunique() != 1 or data.runs["images_per_s"].isna().any():
+        return np.full(len(half), np.nan)
+    x = np.column_stack([np.ones(len(data.rows)), data.half])
+    found = np.linalg.pinv(x, rcond=1e-10) @ np.log(data.runs["images_per_s"].to_numpy(float))
+    return np.asarray(np.exp(np.column_stack([np.ones(len(half)), half]) @ found))

@@ -1,0 +1,264 @@
+"""Owns the tests of effects: the truth is found, statsmodels agrees, and the answer knows when not to be trusted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.compare import effect_search, effects
+from analysis.compare.effect_answer import answer
+from analysis.compare.effects import Cases
+from analysis.compare.summary import summarise
+from analysis.export import export
+from analysis.read.load import load
+from ladder.errors import UserError
+from ladder.launch.designed import macs_of
+from ladder.launch.designs import Row
+from ladder.networks.rungs import load_ladder
+
+MINI = load_ladder("convnext_mini")
+STEPS = [step.name for step in MINI.steps]
+SOME = ("stage_ratio", "depthwise_conv", "gelu", "fewer_norms", "layer_norm")
+ROOT = Path(__file__).parents[3]
+
+
+def cases(subsets: Sequence[tuple[str, ...]], top1: Sequence[float], seeds: Sequence[int] | None = None) -> Cases:
+    """Runs of these subsets, without files."""
+    seeds = seeds or [0] * len(subsets)
+    frame = pd.DataFrame(
+        {
+            "run": [f"run-{i}" for i in range(len(subsets))],
+            "path": "/nowhere/run",
+            "top1": [float(v) for v in top1],
+            "eval_size": 10_000,
+            "macs": [1e6 * 2 ** len(subset) for subset in subsets],
+            "images_per_s": 100.0,
+            "device": "cpu",
+        }
+    )
+    rows = tuple(
+        Row(tuple(s for s in STEPS if s in subset), {}, seed) for subset, seed in zip(subsets, seeds, strict=True)
+    )
+    return effects._varied(Cases(MINI, frame, (), {}, rows))
+
+
+def every(steps: Sequence[str]) -> list[tuple[str, ...]]:
+    """All subsets."""
+    return [tuple(c) for n in range(len(steps) + 1) for c in itertools.combinations(steps, n)]
+
+
+@given(st.lists(st.floats(-3, 3), min_size=5, max_size=5), st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_effects_without_noise_are_found_in_any_telling_set_of_subsets(truth: list[float], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    chosen = [every(SOME)[i] for i in random.permutation(32)[:16]]
+    data = cases(chosen, [50 + sum(t for t, step in zip(truth, SOME, strict=True) if step in s) for s in chosen])
+    model = effects.model(data)
+    for step, change in model.main_effects().items():
+        if not np.isnan(change.delta):
+            assert change.delta == pytest.approx(truth[SOME.index(step)], abs=1e-6)
+    told = {name for line in effects.unknown_effects(model) for name in line.rpartition(": ")[2].split(", ")}
+    assert told == {step for step, change in model.main_effects().items() if np.isnan(change.delta)}
+
+
+def test_estimates_and_errors_are_those_of_statsmodels() -> None:
+    random = np.random.default_rng(3)
+    chosen = [every(SOME)[i] for i in random.permutation(32)[:20]] * 2
+    seeds = [0] * 20 + [1] * 20
+    data = cases(chosen, 60 + random.normal(size=40), seeds)
+    pair = ("gelu", "layer_norm")
+    model = effects.model(data, [pair])
+    coded = data.half
+    a, b = (data.names.index(name) for name in pair)
+    x = np.column_stack([np.ones(40), coded, 2 * coded[:, a] * coded[:, b], np.array(seeds) * 2 - 1])
+    reference = sm.OLS(data.y, x).fit()
+    found = model.effects([*data.names, "gelu x layer_norm"], kind="each")
+    for place, change in enumerate(found.values(), 1):
+        assert change.delta == pytest.approx(reference.params[place])
+        assert (change.low, change.high) == pytest.approx(tuple(reference.conf_int()[place]))
+    assert model.fit.std == pytest.approx(np.sqrt(reference.mse_resid))
+    assert np.diag(model.hat) == pytest.approx(reference.get_influence().hat_matrix_diag)
+
+
+def test_leave_one_out_is_what_the_others_foretell() -> None:
+    random = np.random.default_rng(4)
+    chosen = every(SOME)
+    data = cases(chosen, 60 + random.normal(size=32))
+    found = effects.model(data).left_out
+    for place in (0, 13, 31):
+        kept = np.arange(32) != place
+        x = np.column_stack([np.ones(32), data.half])
+        rest = np.linalg.lstsq(x[kept], data.y[kept], rcond=None)[0]
+        assert found[place] == pytest.approx(data.y[place] - x[place] @ rest)
+
+
+def test_of_a_walk_effects_are_the_changes_of_its_table() -> None:
+    runs = load(ROOT / "runs/published/demo")
+    found = answer(runs)
+    (table,) = summarise(runs)
+    assert found.one_context
+    for row in table.rows[1:]:
+        assert row.change is not None
+        assert found.changes[row.rung].delta == pytest.approx(row.change.delta)
+        assert found.changes[row.rung].half == pytest.approx(row.change.half, rel=1e-3)
+        assert found.walk[row.rung].delta == pytest.approx(row.change.delta)
+    assert found.judgement.adds_up is None, "a step in one context says nothing of others"
+
+
+def test_seeds_are_blocks_where_they_cost_nothing_and_never_hide_an_effect() -> None:
+    random = np.random.default_rng(5)
+    chosen = every(SOME) * 2
+    noise = random.normal(size=64) * 0.01
+    blocked = cases(chosen, [60 + 5 * (i >= 32) + noise[i] for i in range(64)], [0] * 32 + [1] * 32)
+    assert effects.model(blocked).fit.std < 0.02, "the seeds' difference is not noise"
+    each_its_own = cases(chosen, 60 + noise, list(range(64)))
+    assert effects.model(each_its_own).freedom == pytest.approx(58)
+
+
+def noisy(subset: Sequence[str], random: np.random.Generator, pull: float = 0.0) -> float:
+    """Two steps matter; `pull`: and their interaction."""
+    together = "gelu" in subset and "layer_norm" in subset
+    return 60 + 2 * ("gelu" in subset) - 1 * ("layer_norm" in subset) + pull * together + 0.3 * random.normal()
+
+
+@pytest.mark.parametrize(("pull", "adds_up"), [(0.0, True), (4.0, False)])
+def test_replicates_tell_whether_steps_add_up_and_the_search_says_why(pull: float, adds_up: bool) -> None:
+    random = np.random.default_rng(6)
+    chosen = every(SOME) * 2
+    data = cases(chosen, [noisy(s, random, pull) for s in chosen], [0] * 32 + [1] * 32)
+    model = effects.model(data)
+    assert effects.judge(model).adds_up is adds_up
+    pairs, tried = effect_search.search(data)
+    assert pairs == (() if adds_up else (("gelu", "layer_norm"),))
+    assert len(tried) == 10
+    if not adds_up:
+        one = next(one for one in tried if one.found)
+        assert one.change.delta == pytest.approx(pull, abs=0.4) and not one.change.within_noise
+        assert effects.judge(effects.model(data, pairs)).adds_up
+
+
+def test_each_interaction_is_that_of_a_model_with_it() -> None:
+    random = np.random.default_rng(7)
+    data = cases(every(SOME), 60 + random.normal(size=32))
+    for one in effect_search._each(effects.model(data), [("gelu", "layer_norm"), ("stage_ratio", "gelu")]):
+        inside = effects.model(data, [one.pair]).effects([" x ".join(one.pair)], kind="each")[" x ".join(one.pair)]
+        assert (one.change.delta, one.change.half) == pytest.approx((2 * inside.delta, 2 * inside.half))
+
+
+def test_a_pair_that_no_run_tells_apart_is_left_out() -> None:
+    chosen = [s for s in every(SOME) if "gelu" not in s or "depthwise_conv" in s]  # gelu never without the other
+    data = cases(chosen, 60 + np.random.default_rng(0).normal(size=len(chosen)))
+    tried = [one.pair for one in effect_search.search(data)[1]]
+    assert ("depthwise_conv", "gelu") not in tried and len(tried) == 9
+
+
+def test_runs_that_did_not_learn_are_found() -> None:
+    random = np.random.default_rng(8)
+    values = [noisy(s, random) for s in every(SOME)]
+    assert not effects.collapsed(cases(every(SOME), values)).any()
+    values[5], values[20] = 10.0, 34.0
+    assert np.flatnonzero(effects.collapsed(cases(every(SOME), values))).tolist() == [5, 20]
+
+
+def test_shapley_values_of_steps_that_add_up_are_the_effects(study_type: Any, tmp_path: Path) -> None:
+    from ladder.launch import design_file, designs
+    from ladder.runs.config import DesignConfig
+
+    config = DesignConfig(kind="permutations", runs=30, steps=["stage_ratio", "gelu", "layer_norm"])
+    design = designs.make(MINI, config, [0], macs_of(MINI, 16, 10))
+    design_file.remember(tmp_path / "orders", "x", design)
+    study = study_type(tmp_path / "orders", "convnext_mini")
+    worth = {"stage_ratio": 1.0, "gelu": 2.0, "layer_norm": -0.5}
+    for row in design.rows:
+        study.run("", row.seed, 60 + sum(worth[step] for step in row.steps), steps=row.steps)
+    export(tmp_path / "orders", tmp_path / "packed")
+    assert answer(load(tmp_path / "packed")).shares == (shares := answer(load(tmp_path / "orders")).shares)
+    assert {share.step: share.mean for share in shares} == pytest.approx(worth)
+    assert all(share.error == pytest.approx(0, abs=1e-9) and share.orders == len(design.orders) for share in shares)
+
+
+def test_recipe_values_of_a_design_are_factors(study_type: Any, tmp_path: Path) -> None:
+    from ladder.launch import design_file
+    from ladder.launch.designs import Design
+
+    study = study_type(tmp_path / "mixed", "convnext_mini")
+    rows = []
+    for steps in every(("gelu", "layer_norm")):
+        for mixup in (0.0, 0.8):
+            for seed in (0, 1):
+                top1 = 60 + 2 * ("gelu" in steps) - 3 * (mixup > 0) + 0.1 * seed
+                study.run("", seed, top1, steps=steps, recipe={"mixup": mixup})
+                rows.append(Row(steps, {"recipe.mixup": mixup}, seed))
+    factors = {"recipe.mixup": [0.0, 0.8]}
+    design = Design("optimal", "convnext_mini", ("gelu", "layer_norm"), (), factors, (), tuple(rows))
+    with pytest.raises(UserError, match=r"recipe\.mixup"):
+        answer(load(tmp_path / "mixed"))
+    design_file.remember(tmp_path / "mixed", "x", design)
+    found = answer(load(tmp_path / "mixed"))
+    assert {k: c.delta for k, c in found.changes.items()} == pytest.approx(
+        {"gelu": 2, "layer_norm": 0, "recipe.mixup": -3}, abs=1e-9
+    )
+
+
+@pytest.fixture(scope="module")
+def telling() -> effects.Model:
+    random = np.random.default_rng(9)
+    return effects.model(cases(every(SOME), [noisy(s, random) for s in every(SOME)]))
+
+
+def test_the_best_subsets_keep_to_the_budget_and_to_what_steps_require(telling: effects.Model) -> None:
+    def cost(steps: tuple[str, ...]) -> float:
+        return 1e6 * (1 + len(steps))
+
+    (first, *_) = found = effect_search.best(telling, cost)
+    assert "gelu" in first.steps and "layer_norm" not in first.steps
+    assert [one.top1.delta for one in found] == sorted((one.top1.delta for one in found), reverse=True)
+    assert first.top1.half > telling.fit.std * 1.96, "a prediction of one run, not of the mean"
+    cheap = effect_search.best(telling, cost, most_macs=2e6)
+    assert {len(one.steps) for one in cheap} <= {0, 1}
+    with pytest.raises(UserError, match="no subset of the steps is within the budget"):
+        effect_search.best(telling, cost, most_macs=1.0)
+    random = np.random.default_rng(0)
+    needing = ("depthwise_conv", "kernel_7", "increase_width", "gelu")
+    allowed = [s for s in every(needing) if "depthwise_conv" in s or not {"kernel_7", "increase_width"} & set(s)]
+    data = cases(allowed, [60 - 5 * ("depthwise_conv" in s) + 3 * len(s) + 0.1 * random.normal() for s in allowed])
+    for one in effect_search.best(effects.model(data), cost, count=16):
+        assert "depthwise_conv" in one.steps or not {"kernel_7", "increase_width"} & set(one.steps)
+
+
+def test_predictions_hold_as_often_as_they_say() -> None:
+    random = np.random.default_rng(10)
+    inside = 0
+    for _ in range(200):
+        data = cases(every(SOME), [noisy(s, random) for s in every(SOME)])
+        first = effect_search.best(effects.model(data), len, count=1)[0]
+        inside += first.top1.low <= noisy(first.steps, random) <= first.top1.high
+    assert 180 <= inside <= 199
+
+
+Mistake = tuple[Callable[[Any], Any], str]
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda s: s.run("resnet", 0), "all 1 finished runs are of one network: no step varies"),
+        (lambda s: s.run("resnet", 0, state="failed"), "no run is done yet"),
+        (lambda s: (s.run("resnet", 0), s.run("gelu", 0, recipe={"lr": 1.0})), r"recipe\.lr"),
+        (lambda s: (s.run("resnet", 0), s.run("gelu", 0, data={"name": "other"}, result={"data": "other"})), "several"),
+    ],
+)
+def test_mistakes_are_one_line(write: Callable[[Any], Any], says: str, study_type: Any, tmp_path: Path) -> None:
+    write(study_type(tmp_path / "s"))
+    with pytest.raises(UserError, match=says) as told:
+        answer(load(tmp_path / "s"))
+    assert "\n" not in str(told.value)
