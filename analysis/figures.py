@@ -47,6 +47,7 @@ Charts are drawn on white, one or two columns of a paper wide. The paths written
 @options.compare("charts")
 @options.where()
 @options.interval()
+@click.option("--beside", metavar="SOURCE", help="effects beside a ladder's published numbers, or another study's")
 def main(
     study: tuple[str, ...],
     paper: str | None,
@@ -57,6 +58,7 @@ def main(
     compare: tuple[str, ...],
     where: dict[str, str],
     interval: str,
+    beside: str | None,
 ) -> None:
     """The charts of a study: the paper's Figure 2 of your own runs, accuracy over cost, curves, blocks."""
     from analysis.show.collection import check_formats
@@ -71,7 +73,7 @@ def main(
     out = out or (place_in(study[0], "figures") if study else Path("figures"))
     met: list[str] = []
     drawn = 0
-    for chart in _charts(study, paper, compare, where, interval):
+    for chart in _charts(study, paper, compare, where, interval, beside):
         met.append(chart.stem)
         if only and not any(word in chart.stem for word in only):
             continue
@@ -86,7 +88,12 @@ def main(
 
 
 def _charts(
-    study: Sequence[str], paper: str | None, compare: Sequence[str], where: dict[str, str], interval: str
+    study: Sequence[str],
+    paper: str | None,
+    compare: Sequence[str],
+    where: dict[str, str],
+    interval: str,
+    beside: str | None,
 ) -> Iterator[Chart]:
     from analysis.show.collection import effect_charts, paper_charts, study_charts
 
@@ -101,7 +108,7 @@ def _charts(
         tables = summarise(runs, compare=compare, where=where, interval=interval)
         curves = load_curves(runs)
         yield from (chart for _, chart in study_charts(tables, curves))
-        if len(tables) == 1 and (effects := effects_of(runs, where)) is not None:
+        if len(tables) == 1 and (effects := effects_of(runs, where, interval, beside)) is not None:
             yield from effect_charts(effects)
 
 

@@ -103,7 +103,7 @@ def gather(
     runs = only(every, where or {})
     tables = summarise(every, compare=compare, where=where, interval=interval)
     charts = list(study_charts(tables, load_curves(runs, on_skip=skipped.append)))
-    effects = effects_of(every, where) if len(tables) == 1 else None
+    effects = effects_of(every, where, interval) if len(tables) == 1 else None
     if effects is not None:
         charts += [(tables[0], chart) for chart in effect_charts(effects)]
     options = [f"--compare {key}" for key in compare] + [f"--where {k}={v}" for k, v in (where or {}).items()]

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from analysis.compare.overrides import load_ladder_or_none
 from analysis.read.load import holds_runs
 from analysis.show import options
 from ladder.common.command import FOLDER, command
@@ -21,7 +22,7 @@ from ladder.errors import UserError, run_cli
 from ladder.launch.study import planned
 from ladder.paths import strict_json
 from ladder.runs.folder import FORMAT, Status, folders_in, is_dead, is_run, status_in
-from ladder.runs.records import Unreadable, read_json
+from ladder.runs.records import Unreadable, read_json, read_json_or_none
 from ladder.training.progress import duration
 
 STATES = ("done", "running", "dead", "failed", "unreadable", "stopped", "pending")
@@ -176,7 +177,19 @@ def text(study: Path, rows: Sequence[Row]) -> str:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             lines += ["", f"{state:7} {', '.join(names[:SHOWN])}{more}"]
     explained = [f"{state}: {meaning}" for state, meaning in MEANING.items() if by_state[state]]
+    explained += _legend(study, [row.run for row in rows])
     return "\n".join([*lines, *(["", *explained] if explained else [])])
+
+
+def _legend(study: Path, names: Sequence[str]) -> list[str]:
+    """What the numbers in the folders of subsets stand for."""
+    for name in names:
+        if name.startswith("steps_") and (record := read_json_or_none(study / name / "status.json")):
+            ladder = load_ladder_or_none(str(record.get("ladder")))
+            if ladder is not None:
+                steps = ", ".join(f"{number} {step.name}" for number, step in enumerate(ladder.steps, 1))
+                return [f"steps_: {steps}"]
+    return []
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 COMMAND = r"(?P<command>(?:ladder|docs/reference\.py|python -m) [^\n]+?)"
 MADE = re.compile(rf"(<!-- made by: {COMMAND} -->\n)(?P<body>.*?)(<!-- end -->)", re.S)
-DRAWN = re.compile(r"<!-- drawn by: (?P<command>(?:ladder |python -m analysis\.)figures [^\n]*?--out [^\n]+?) -->")
+DRAWS = r"(?:(?:ladder |python -m analysis\.)figures|python -m benchmarks\.\w+)"
+DRAWN = re.compile(rf"<!-- drawn by: (?P<command>{DRAWS} [^\n]*?--out [^\n]+?) -->")
 
 
 def pages() -> list[str]:

@@ -118,13 +118,20 @@ def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[s
     return f"paper ({ladder.name})", {row.rung: row.paper_change for row in table.rows if row.paper_change is not None}
 
 
-def effects_of(runs: pd.DataFrame, where: Mapping[str, str] | None = None) -> Answer | None:
-    """The answer where a study has networks beside those of the walk, so that it says more than the study's table."""
+def effects_of(
+    runs: pd.DataFrame, where: Mapping[str, str] | None = None, interval: str = "all", beside: str | None = None
+) -> Answer | None:
+    """The answer where a study has networks beside those of the walk, so that it says more than the study's table.
+
+    Raises UserError for what `beside` can't be.
+    """
     done = runs[runs["state"] == "done"]
     off = done["rung_index"].isna() & done["parent"].isna() & (done["group"] != "reference")
     if off.sum() < 3:
         return None
     try:
-        return answer(runs, where=where)
+        return answer(runs, where=where, interval=interval, beside=beside)
     except UserError:  # the table tells why runs can't be compared
+        if beside is not None:
+            raise
         return None

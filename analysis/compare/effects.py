@@ -70,10 +70,8 @@ class Cases:
 
     @cached_property
     def log_odds(self) -> Array:
-        """Log odds of top-1; half an image is added to both sides, so that 0 and 100 % have them too."""
-        images = self.runs["eval_size"].fillna(10_000).to_numpy(float)
-        right = self.runs["top1"].to_numpy(float) / 100 * images
-        return np.asarray(np.log((right + 0.5) / (images - right + 0.5)))
+        """Log odds of top-1, those of 0 and 100 % too."""
+        return log_odds(self.runs["top1"].to_numpy(float), self.runs["eval_size"].fillna(10_000).to_numpy(float))
 
     @cached_property
     def log_macs(self) -> Array:
@@ -95,6 +93,12 @@ class Cases:
             low, high = self.factors[name]
             return f"{name}: {show(low)} to {show(high)}"
         return next(step.title for step in (*self.ladder.steps, *self.ladder.side) if step.name == name)
+
+
+def log_odds(top1: Array, images: Array | float) -> Array:
+    """Log odds of top-1 in percent of so many images; half an image is added to both sides."""
+    right = top1 / 100 * images
+    return np.asarray(np.log((right + 0.5) / (images - right + 0.5)))
 
 
 def cases(runs: pd.DataFrame, where: Mapping[str, str], response: str = "points") -> Cases:
@@ -338,10 +342,14 @@ def _replicates(data: Cases, found: Model) -> tuple[float, float]:
 
 
 def collapsed(data: Cases) -> NDArray[np.bool_]:
-    """Which runs are far below all others: by `FAR` interquartile ranges of the log odds of top-1."""
-    odds = data.log_odds
-    low, high = np.quantile(odds, [0.25, 0.75])
-    return np.asarray((odds < low - FAR * (high - low)) & (len(odds) >= 8))
+    """Which runs are far below all others."""
+    return far_below(data.log_odds)
+
+
+def far_below(odds: Array) -> NDArray[np.bool_]:
+    """Of the runs in each row, those `FAR` interquartile ranges below the first quartile; `odds` (..., runs)."""
+    low, high = np.quantile(odds, [0.25, 0.75], axis=-1, keepdims=True)
+    return np.asarray((odds < low - FAR * (high - low)) & (odds.shape[-1] >= 8))
 
 
 # --- other answers about the same steps -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from ladder.errors import UserError
 from ladder.paths import make_folders, open_own, refuse_links, remove_empty, strict_json, write_atomic
-from ladder.runs.folder import FORMAT
+from ladder.runs.folder import FORMAT, folders_in
 from ladder.runs.records import Record, Unreadable, read_json, read_json_or_none
 
 FILE, LOCK = "study.json", ".study.lock"
@@ -67,14 +68,25 @@ def _unwritable(study: Path, why: str) -> UserError:
     return UserError(f"can't write the study folder {study}: {why}; set runs_dir to a writable folder")
 
 
+_END = re.compile(r"-s\d+-[0-9a-f]{8}$")  # of a run's folder: seed and hash, which tell which run it is
+
+
 def launches(study: Path) -> dict[str, list[str]]:
     """The commands that asked for runs of a study, each with the names of these; none where no launcher noted any.
+
+    A run whose folder has another name than an earlier version asked for goes by its folder's.
 
     Raises:
         Unreadable: where the note is broken.
     """
     record = read_json(study / FILE)
-    return {} if record is None else launches_in(record)
+    if record is None:
+        return {}
+    there = {end[0]: name for name in folders_in(study)[0] if (end := _END.search(name))}
+    return {
+        command: list(dict.fromkeys(there.get(end[0], name) if (end := _END.search(name)) else name for name in names))
+        for command, names in launches_in(record).items()
+    }
 
 
 def launches_in(record: Record) -> dict[str, list[str]]:

@@ -54,6 +54,9 @@ class Step:
     requires: tuple[str, ...] = ()  # steps without which a design never applies this one
 
 
+_NAMED = 3  # steps of a subset that folders call by name
+
+
 @dataclass(frozen=True)
 class Rung:
     """The network after a step, all earlier steps of its path applied. `index` is None for a side rung."""
@@ -173,6 +176,17 @@ class Ladder:
         if without is not None:
             label = "without_" + "+".join(dict.fromkeys(names)) if names else self.rungs[-1].name
         return Rung(label, label.replace("_", " "), "", None, spec, recipe, PaperRow(), None, change)
+
+    def short_name(self, name: str) -> str:
+        """What folders call a rung or subset: a subset of many steps by their numbers, those of the rungs.
+
+        "stage_ratio+patchify_stem+kernel_7+gelu" of `convnext_t` is "steps_1-2-7-8".
+        """
+        numbers = {step.name: str(number) for number, step in enumerate(self.steps, 1)}
+        names = name.split("+")
+        if len(names) <= _NAMED or not numbers.keys() >= set(names):
+            return name
+        return "steps_" + "-".join(numbers[step] for step in names)
 
     def reference(self, model: str) -> Rung:
         """A model of timm as what stands beside the rungs. Raises UserError on a name that timm does not know."""

@@ -62,7 +62,7 @@ class Run:
     @property
     def label(self) -> str:
         """Rung, seed and hash: the folder's name."""
-        return label(self.rung.name, self.seed, self.config_hash)
+        return label(self.ladder.short_name(self.rung.name), self.seed, self.config_hash)
 
     @property
     def dir(self) -> RunDir:
@@ -71,7 +71,8 @@ class Run:
 
     def adopt(self) -> None:
         """Take over the folder that an earlier version made for this run under another name."""
-        self.dir.adopt(former_label(self.rung.name, self.seed, self.config_hash))
+        for former in (label, former_label):
+            self.dir.adopt(former(self.rung.name, self.seed, self.config_hash))
 
     def with_seed(self, seed: int) -> Run:
         """The same run under another seed. Raises UserError for one that can't be."""

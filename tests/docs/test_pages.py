@@ -121,6 +121,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         study.chain(seeds=(0, 1), rungs=("resnet", "gelu"), recipe={"lr": rate}, lr=rate)
     for name in ("path/to/set", "FOLDER"):
         make_folder(tmp_path / name, train=8, test=4, size=(32, 32), classes=("ant", "bee", "cow", "dog"))
+    (tmp_path / "runs" / "demo_design").symlink_to(ROOT / "runs" / "published" / "demo_design")
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -158,6 +159,9 @@ def _small(words: tuple[str, ...]) -> tuple[str, ...]:
     """What cuts a training down."""
     digits = "data=digits" in words or "experiment=demo" in words
     sweep = "-m" in words or any(word.startswith("experiment=") for word in words)
+    if "experiment=demo_design" in words:
+        two = ("design.steps=[gelu,fewer_norms]", "design.runs=4", "design.replicates=0", "design.max_macs=null")
+        return (*SMALL, "data.image_size=32", "data.fraction=0.05", *two, "study=small", "seed=0")
     if designed := [word for word in words if word.startswith("design")]:
         four = ("design.runs=4",) if "design=optimal" in designed else ()
         return (*SMALL, "data.image_size=32", "data.fraction=0.05", "design.steps=[gelu,fewer_norms]", *four)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pydoe
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sweeps import Sweep
 
 from ladder.errors import UserError
-from ladder.launch import designs, optimal
+from ladder.launch import designs, optimal, study
 from ladder.launch.designs import Design, Row
 from ladder.launch.sweeper import runs_of
 from ladder.networks.rungs import load_ladder
@@ -225,3 +226,21 @@ def test_a_launch_keeps_its_rows_and_resumes(sweep: Sweep) -> None:
     kept_rows["rows"] = kept_rows["rows"][:2]
     (sweep.study / "design.json").write_text(json.dumps({"format": 1, "designs": {identity: kept_rows}}))
     assert len(runs_of(tiny)) == 2
+
+
+def test_folders_of_large_subsets_name_steps_by_number_and_old_ones_are_taken_over(tmp_path: Path) -> None:
+    steps = ["stage_ratio", "depthwise_conv", "kernel_7", "gelu", "layer_norm"]
+    overrides = ["ladder=convnext_mini", "data=digits", f"steps=[{','.join(steps)}]", f"runs_dir={tmp_path}", "study=s"]
+    (run,) = runs_of(overrides)
+    assert run.dir.path.name == f"steps_1-3-7-8-11-s0-{run.config_hash}"
+    former = run.dir.path.with_name(f"{'+'.join(steps)}-s0-{run.config_hash}")
+    former.mkdir(parents=True)
+    (former / "config.yaml").write_text("{}")
+    study.remember(tmp_path / "s", "ladder train", [former.name])
+    run.adopt()
+    assert run.dir.path.is_dir() and not former.exists()
+    assert study.planned(tmp_path / "s") == [run.dir.path.name], "asked for under the old name, and there"
+    (few,) = runs_of(
+        ["ladder=convnext_mini", "data=digits", "steps=[gelu,layer_norm]", f"runs_dir={tmp_path}", "study=s"]
+    )
+    assert few.dir.path.name.startswith("gelu+layer_norm-s0-")

@@ -34,7 +34,8 @@ PUBLISHED = sorted(path.parent for path in (conf_dir().parent / "runs" / "publis
 
 def config_of(kept: dict[str, Any]) -> DictConfig:
     """The config that a run's config.yaml was made of."""
-    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), kept)
+    subset = {"rung": None} if kept.get("steps") is not None else {}  # its name stands there too
+    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), {**kept, **subset})
     assert isinstance(merged, DictConfig)
     return merged
 

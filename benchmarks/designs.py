@@ -1,0 +1,238 @@
+"""Owns the comparison of designs in simulated studies whose truth is known: which runs tell most of the steps.
+
+    python -m benchmarks.designs                  # 2,000 studies of each design in each of three worlds
+    python -m benchmarks.designs --world additive --format md    # as a table of docs/designs.md
+    python -m benchmarks.designs --out docs/designs     # a chart: half widths over the number of runs
+
+A study trains the twelve steps of `convnext_mini` by a design. Top-1 is 60, plus an effect of each step (drawn anew for
+each study, standard deviation 1.5 points), an effect of each seed (0.5) and noise (0.6, as on a tenth of CIFAR-10).
+Worlds:
+
+additive       steps add up
+interactions   each pair of steps has one, of standard deviation 0.6: as large as the noise
+collapses      one network in twenty does not learn; runs that `ladder effects --without-collapsed` finds are left out
+
+The truth is a step's effect averaged over all contexts; of the walk also its change in the walk. Printed: root mean
+square error of the effects, mean half width of the intervals that hold all at once, how often single intervals (each by
+itself) and all intervals of a study hold the truth, and which part of the effects can be told at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.compare import effects
+from analysis.compare.model import critical
+from ladder.errors import run_cli
+from ladder.launch import designs
+from ladder.launch.designs import Row, coded
+from ladder.networks.rungs import load_ladder
+from ladder.runs.config import DesignConfig
+
+Array = NDArray[np.float64]
+
+LADDER = load_ladder("convnext_mini")
+STEPS = tuple(step.name for step in LADDER.steps)
+PAIRS = list(combinations(range(len(STEPS)), 2))
+EFFECT, SEED, NOISE, PAIR, LOST = 1.5, 0.5, 0.6, 0.6, 0.05
+WORLDS = ("additive", "interactions", "collapses")
+ALL = "walk (its own changes)"
+DESIGNS: Mapping[str, tuple[DesignConfig, tuple[int, ...]]] = {
+    "walk": (DesignConfig(kind="chain"), (0, 1, 2)),
+    "leave_one_out": (DesignConfig(kind="leave_one_out"), (0,)),
+    "permutations": (DesignConfig(kind="permutations", runs=39), (0,)),
+    "screening": (DesignConfig(kind="screening", requires=False), (0, 1)),
+    "optimal": (DesignConfig(kind="optimal", runs=39), (0, 1, 2)),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the studies of one design in one world come to."""
+
+    runs: int
+    error: float
+    half: float
+    single: float
+    whole: float
+    told: float
+
+
+def no_macs(steps: tuple[str, ...]) -> float:
+    """No design here bounds MACs."""
+    return 1.0
+
+
+@cache
+def rows_of(name: str) -> tuple[Row, ...]:
+    """The runs of a design."""
+    config, seeds = DESIGNS[name]
+    return designs.make(LADDER, config, seeds, no_macs).rows
+
+
+def cases_of(rows: Sequence[Row], top1: Array) -> effects.Cases:
+    """Runs as `ladder effects` sees them."""
+    frame = pd.DataFrame({"run": range(len(rows)), "top1": top1, "eval_size": 10_000})
+    return effects.Cases(LADDER, frame, STEPS, {}, tuple(rows))
+
+
+def simulate(name: str, world: str, studies: int, seed: int = 0, own: bool = False) -> Result:
+    """Studies of one design in one world; `own`: the truth is the change in the walk."""
+    rows = rows_of(name)
+    random = np.random.default_rng([seed, WORLDS.index(world)])
+    half = coded(rows, STEPS, {}) / 2
+    products = np.column_stack([2 * half[:, a] * half[:, b] for a, b in PAIRS])
+    truth = EFFECT * random.normal(size=(studies, len(STEPS)))
+    pairs = PAIR * random.normal(size=(studies, len(PAIRS))) / 2 * (world == "interactions")
+    seeds = {s: i for i, s in enumerate(sorted({row.seed for row in rows}))}
+    blocks = np.array([seeds[row.seed] for row in rows])
+    y = 60 + truth @ half.T + pairs @ products.T
+    y += SEED * random.normal(size=(studies, len(seeds)))[:, blocks] + NOISE * random.normal(size=(studies, len(rows)))
+    if world == "collapses":
+        names = {row.steps: i for i, row in enumerate(rows)}
+        lost = random.random((studies, len(rows))) < LOST
+        y[lost[:, [names[row.steps] for row in rows]]] = 12.0
+    if own:
+        walk = coded([Row(STEPS[:i]) for i in range(len(STEPS) + 1)], STEPS, {}) / 2
+        means = truth @ walk.T + pairs @ np.column_stack([2 * walk[:, a] * walk[:, b] for a, b in PAIRS]).T
+        truth = np.diff(means, axis=1)
+    factors = _factors(rows)
+    estimates, errors, freedoms = (np.full((studies, len(STEPS)), np.nan) for _ in range(3))
+    for kept, members in _kept(rows, y):
+        estimates[members], errors[members], freedoms[members] = _fit(rows, y[members], kept)
+    single = np.abs(estimates - truth) <= factors["each"](freedoms) * errors
+    whole = np.abs(estimates - truth) <= factors["all"](freedoms) * errors
+    told = ~np.isnan(estimates)
+    return Result(
+        runs=len(rows),
+        error=float(np.sqrt(np.nanmean((estimates - truth) ** 2))),
+        half=float(np.nanmean(factors["all"](freedoms) * errors)),
+        single=float(single[told].mean()),
+        whole=float((whole | ~told).all(axis=1).mean()),
+        told=float(told.mean()),
+    )
+
+
+def _kept(rows: Sequence[Row], y: Array) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Which runs are in the fit, and the studies for which these are."""
+    fallen = effects.far_below(effects.log_odds(np.clip(y, 0, 100), 10_000.0))
+    patterns, which = np.unique(fallen, axis=0, return_inverse=True)
+    return [(~pattern, which.ravel() == place) for place, pattern in enumerate(patterns)]
+
+
+def _fit(rows: Sequence[Row], y: Array, kept: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+    """Estimates and standard errors of the effects of several studies of the same runs, and degrees of freedom."""
+    model = effects.model(cases_of([r for r, k in zip(rows, kept, strict=True) if k], y[0, kept]))
+    inverse = np.linalg.pinv(model.x.T @ model.x, rcond=1e-10, hermitian=True)
+    coefficients = y[:, kept] @ model.x @ inverse
+    squares = ((y[:, kept] - coefficients @ model.x.T) ** 2).sum(axis=1)
+    places = [model.names.index(step) for step in STEPS]
+    null = model.fit.null
+    known = np.ones(len(STEPS), bool) if null is None else np.abs(null[places]).max(axis=1) < 1e-6
+    freedom = model.freedom
+    estimates = np.where(known, coefficients[:, places], np.nan)
+    spread = np.sqrt(squares / freedom)[:, None] if freedom >= 1 else np.full((len(y), 1), np.nan)
+    errors = np.where(known, spread * np.sqrt(np.diag(inverse)[places]), np.nan)
+    return estimates, errors, np.full(estimates.shape, freedom)
+
+
+def _factors(rows: Sequence[Row]) -> Mapping[str, np.vectorize]:
+    """From degrees of freedom to standard errors that intervals reach; correlations are those of the whole design."""
+    from scipy.special import stdtrit
+
+    model = effects.model(cases_of(rows, np.full(len(rows), 60.0)))
+    places = [model.names.index(step) for step in STEPS]
+    inverse = np.linalg.pinv(model.x.T @ model.x, rcond=1e-10, hermitian=True)[np.ix_(places, places)]
+    size = np.sqrt(np.diag(inverse))
+    correlation = inverse / np.outer(size, size)
+    at_once = cache(lambda freedom: float(critical(correlation, freedom)[0]) if freedom >= 1 else np.nan)
+    return {
+        "all": np.vectorize(lambda freedom: at_once(round(freedom)), otypes=[float]),
+        "each": np.vectorize(lambda freedom: stdtrit(freedom, 0.975), otypes=[float]),
+    }
+
+
+def table(world: str, studies: int, markdown: bool) -> str:
+    """All designs in one world."""
+    heads = ["design", "runs", "error", "half width", "single held %", "all held %", "told %"]
+    lines = []
+    for name in (*DESIGNS, ALL):
+        one = simulate("walk" if name == ALL else name, world, studies, own=name == ALL)
+        parts = [f"{100 * part:.0f}" for part in (one.single, one.whole, one.told)]
+        lines.append([name, str(one.runs), f"{one.error:.2f}", f"{one.half:.2f}", *parts])
+    if markdown:
+        rule = ["---", *["---:"] * (len(heads) - 1)]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *lines))
+    sizes = [max(len(cells[i]) for cells in (heads, *lines)) for i in range(len(heads))]
+    return "\n".join("  ".join(c.rjust(n) for c, n in zip(cells, sizes, strict=True)) for cells in (heads, *lines))
+
+
+SIZES: Mapping[str, Sequence[tuple[DesignConfig, tuple[int, ...]]]] = {
+    "walk": [(DesignConfig(kind="chain"), tuple(range(n))) for n in (2, 3, 4, 5)],
+    "permutations": [(DesignConfig(kind="permutations", runs=n), (0,)) for n in (24, 35, 46, 57, 68)],
+    "leave_one_out": [(DesignConfig(kind="leave_one_out"), tuple(range(n))) for n in (1, 2)],
+    "screening": [(DesignConfig(kind="screening", requires=False), tuple(range(n))) for n in (1, 2, 3, 4)],
+    "optimal": [(DesignConfig(kind="optimal", runs=n), (0,)) for n in (16, 20, 24, 32, 39, 52, 64)],
+}
+
+
+def chart(folder: Path) -> None:
+    """Mean expected half widths of the twelve effects, each interval by itself, over the number of runs."""
+    from analysis.show.charts import style
+
+    with style.context(2):
+        size, width = style.SIZES[2], style.WIDTHS[2]
+        title = "What a study's runs tell of each of twelve steps"
+        note = "Mean half width of the 95% intervals, each by itself, in standard deviations of a run; steps add up."
+        notes = style.wrap(note, width - 0.12, size - 1)
+        top, bottom = style.title_height(title, 2), 0.46 + (size + 1) / 72 * len(notes)
+        fig = style.figure(2, top + bottom + 2.4)
+        axes = style.place(fig, 0.5, bottom, width - 1.45, 2.4)
+        for place, (name, sizes) in enumerate(SIZES.items()):
+            made = [designs.make(LADDER, config, seeds, no_macs) for config, seeds in sizes]
+            points = [(len(d.rows), float(np.mean([d.half_widths()[step] for step in STEPS]))) for d in made]
+            colour, marker = style.DARK[place], style.MARKERS[place]
+            axes.plot(*zip(*points, strict=True), marker=marker, color=colour, ms=4, lw=1.1)
+            aside = (6, {"optimal": 6, "screening": -6}.get(name, 0))  # their lines end together
+            axes.annotate(
+                *(name, points[-1]), xytext=aside, textcoords="offset points", va="center", color=colour, fontsize=size
+            )
+        axes.set_ylim(0)
+        axes.set_xlabel("runs")
+        axes.set_ylabel("half width (standard deviations of a run)")
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        style.bare(axes, ("bottom", "left"))
+        style.title_and_notes(fig, title, notes, size)
+        for path in style.save(fig, folder / "half_width", ("png",), 2):
+            print(path)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--world", choices=WORLDS, help="one of them alone")
+    parser.add_argument("--format", choices=("text", "md"), default="text")
+    parser.add_argument("--out", type=Path, help="draw half_width.png into this folder instead")
+    args = parser.parse_args(argv)
+    if args.out is not None:
+        chart(args.out)
+        return
+    for place, world in enumerate([args.world] if args.world else WORLDS):
+        if args.world is None:
+            print(f"{world}:" if place == 0 else f"\n{world}:")
+        print(table(world, args.studies, args.format == "md"))
+
+
+if __name__ == "__main__":
+    run_cli(main)
