@@ -21,7 +21,7 @@ from ladder.runs import completion
 from ladder.runs.resolve import Run
 
 if TYPE_CHECKING:
-    from analysis.compare.power import Resolution, Spread
+    from analysis.compare.power import Resolution, Spread, Widths
 
 MOMENTS = {"momentum": 1, "sgd": 1, "lion": 1}  # tensors an optimiser keeps for each parameter; others: 2
 RUN_FILES = 2_000_000  # bytes of a run's log, metrics and W&B files
@@ -77,6 +77,7 @@ class Plan:
     spread: Spread | None = None  # of runs of one rung
     resolution: Resolution | None = None  # None: no two rungs to compare
     resolve: Resolve | None = None
+    widths: Widths | None = None  # of runs of subsets: what they tell of each step
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def resolving(
     except UserError:
         if points is not None:
             raise
-        return made
+        return _with_widths(made, runs, studies) if len(kinds) == 1 else made
     spread = power.spread(studies, runs[0].data.name)
     found = walk.resolution(min(seeds.values()), spread.std)
     resolve = None
@@ -157,6 +158,25 @@ def resolving(
             disk_bytes=sum(line.disk * needed for line in made.lines),
         )
     return replace(made, spread=spread, resolution=found, resolve=resolve)
+
+
+def _with_widths(made: Plan, runs: Sequence[Run], studies: Sequence[str]) -> Plan:
+    """The plan with what runs of subsets tell of each step."""
+    from functools import cache
+
+    from analysis.compare import power
+    from ladder.launch.design_file import steps_applied
+    from ladder.launch.designed import macs_of
+    from ladder.launch.designs import Row
+
+    run = runs[0]
+    applied = [(steps_applied(each.config, each.ladder), each.seed) for each in runs]
+    rows = [Row(steps, {}, seed) for steps, seed in applied if steps is not None]
+    if len({json.dumps({**each.recipe.__dict__, "drop_path": 0}, default=str) for each in runs}) > 1:
+        return made  # recipe values vary along
+    spread = power.spread(studies, run.data.name)
+    macs = cache(macs_of(run.ladder, run.data.image_size, run.data.num_classes or 10, run.data.in_chans))
+    return replace(made, spread=spread, widths=power.widths(rows, run.ladder, spread.std, macs))
 
 
 def makespan(hours: Sequence[float], places: int) -> float:
@@ -287,6 +307,15 @@ def render(plan: Plan) -> str:
 def _resolution(plan: Plan) -> list[str]:
     """What the sweep resolves, in words."""
     found, spread = plan.resolution, plan.spread
+    if plan.widths is not None and spread is not None:
+        wide = plan.widths
+        told = [f"±{wide.mean:.2f} points on average ({wide.least:.2f} to {wide.most:.2f})"]
+        told += [f"a walk of {price} ({seeds} seeds) ±{half:.2f}" for price, seeds, half in wide.walks]
+        return [
+            "",
+            f"Each of {wide.steps} steps, by itself, if steps add up: {'; '.join(told)}",
+            f"at a spread of ±{spread.std:.2f} between runs of one network ({spread.source})",
+        ]
     if found is None or spread is None:
         return []
     seeds = "1 seed" if found.seeds == 1 else f"{found.seeds} seeds"

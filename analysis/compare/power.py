@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from scipy.special import nctdtr, stdtrit
 from analysis.compare.model import critical
 from analysis.compare.stats import LEVEL
 from ladder.errors import UserError
+from ladder.launch.designs import Design, Row
 
 if TYPE_CHECKING:
     from ladder.networks.rungs import Ladder
@@ -138,3 +140,39 @@ def spread(studies: Sequence[str], data: str) -> Spread:
 
 def _t(freedom: float) -> float:
     return float(stdtrit(freedom, 0.5 + LEVEL / 2))
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Expected half widths of steps' effects by runs of subsets, in points, each by itself, if steps add up."""
+
+    steps: int
+    mean: float
+    least: float
+    most: float
+    walks: tuple[tuple[str, int, float], ...]  # a walk at the same price (runs, MACs): its seeds, its half width
+
+
+def widths(rows: Sequence[Row], ladder: Ladder, std: float, macs: Callable[[tuple[str, ...]], float]) -> Widths | None:
+    """What runs of subsets of a ladder's steps are expected to tell; None where some effect can't be told.
+
+    `rows`: the runs; `std`: the spread of runs of one network, in points; `macs`: of the network with some steps.
+    """
+    order = [step.name for step in (*ladder.steps, *ladder.side)]
+    always = set.intersection(*(set(row.steps) for row in rows))
+    steps = tuple(name for name in order if any(name in row.steps for row in rows) and name not in always)
+    if not steps:
+        return None
+    half = Design("", ladder.name, steps, (), {}, (), tuple(rows)).half_widths()
+    found = [std * half[step] for step in steps]
+    if any(math.isnan(value) for value in found):
+        return None
+    main = [step.name for step in ladder.steps]
+    walk = sum(macs(tuple(main[:i])) for i in range(len(main) + 1))
+    same = {"as many runs": len(rows) // (len(main) + 1), "as many MACs": int(sum(macs(r.steps) for r in rows) / walk)}
+    walks = [
+        (price, seeds, std * float(stdtrit(len(main) * (seeds - 1), 0.5 + LEVEL / 2)) * math.sqrt(2 / seeds))
+        for price, seeds in same.items()
+        if seeds > 1 and ladder.kind == "chain"
+    ]
+    return Widths(len(steps), sum(found) / len(found), min(found), max(found), tuple(walks))

@@ -120,6 +120,12 @@ def test_text_and_disk(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.disk == 7 * weights + plan.RUN_FILES, "AdamW: two checkpoints of three tensors, and the model"
 
 
+def test_of_a_design_it_says_what_the_runs_tell_of_each_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main(["experiment=demo_design", "design.steps=[gelu,layer_norm,stage_ratio]", "design.runs=14"]) == 0
+    out = capsys.readouterr().out
+    assert "Each of 3 steps, by itself, if steps add up: ±" in out and "14 runs" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from analysis.compare.model import fit
-from analysis.compare.power import ASSUMED_STD, POWER, Walk, published_stds, spread, walk
+from analysis.compare.power import ASSUMED_STD, POWER, Walk, published_stds, spread, walk, widths
 from ladder.errors import UserError
+from ladder.launch.designs import Row
 from ladder.networks.rungs import load_ladder
 
 PAIRS = list(itertools.pairwise(["a", "b", "c", "d", "e"]))
@@ -67,3 +68,18 @@ def test_the_assumed_spread_is_that_of_the_published_study_and_the_papers_own() 
     paper = spread([], "imagenet")
     assert (min(published_stds()), max(published_stds())) == (0.02, 0.18)
     assert 0.05 < paper.std < 0.15 and "±0.02 to ±0.18" in paper.source
+
+
+def test_runs_of_subsets_tell_of_a_walk_what_a_walk_tells() -> None:
+    ladder = load_ladder("convnext_mini")
+    names = [step.name for step in ladder.steps]
+    rows = [Row(tuple(names[:i]), {}, seed) for i in range(13) for seed in (0, 1, 2)]
+    found = widths(rows, ladder, 0.6, lambda steps: 1.0)
+    assert found is not None and found.steps == 12
+    assert [(price, seeds) for price, seeds, _ in found.walks] == [("as many runs", 3), ("as many MACs", 3)]
+    for value in (found.mean, found.least, found.most):
+        assert value == pytest.approx(found.walks[0][2])
+    some = widths(rows[:12], ladder, 0.6, lambda steps: 1.0)
+    assert some is not None and (some.steps, some.walks) == (3, ()), "a whole walk is dearer"
+    assert widths(rows[::3], ladder, 0.6, lambda steps: 1.0) is None, "13 runs of 13 networks say nothing of noise"
+    assert widths(rows[:3], ladder, 0.6, lambda steps: 1.0) is None, "no step varies"
