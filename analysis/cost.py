@@ -61,9 +61,9 @@ def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 
     side = ladder.side_rungs
     rows = []
     for rung in (r for main in ladder.rungs for r in (main, *(s for s in side if s.parent == main.name))):
-        check_image_size(rung.spec, size)
+        check_image_size(rung.spec.for_images(size), size)
         with torch.device("meta"):
-            net = build_net(rung.spec, num_classes=num_classes)
+            net = build_net(rung.spec.for_images(size), num_classes=num_classes)
         cost = measure_cost(net, size)
         paper = rung.paper.gflops if size == ladder.image_size else None
         difference = None if paper is None else round(cost.macs / 1e9 - paper, 6)

@@ -359,8 +359,9 @@ def _measure(runs: Sequence[Run]) -> list[Any]:
         of_ladder = [run for run in runs if run.ladder.name == name]
         run = of_ladder[0]
         known = {rung.name for rung in (*run.ladder.rungs, *run.ladder.side_rungs)}
+        own = run.ladder.folder
         config = BenchConfig(
-            ladder=name,
+            ladder=name if own is None else str(Path(own, f"{name}.yaml")),
             rungs=list(dict.fromkeys(r.rung.name for r in of_ladder if r.rung.name in known)),
             batch_size=max(1, run.recipe.batch_size // run.engine.accumulate),
             image_size=run.data.image_size,
@@ -403,6 +404,7 @@ def _pair(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option("--gpu", metavar="NAME", help="where nothing was measured: guess from this GPU's data sheet")
 @click.option("--utilisation", type=float, default=UTILISATION, show_default=True, metavar="PART", help="of its peak")
 @click.option("--images", metavar="TRAIN,EVAL", callback=_pair, help="numbers of images, for data that isn't here")
+@click.option("--config-dir", type=FOLDER, metavar="DIR", help="more configs: DIR/ladder/NAME.yaml, DIR/recipe/...")
 @click.option("--resolve", type=float, metavar="POINTS", help="the seeds that a change of top-1 takes, and their cost")
 @options.interval()
 @options.output_format("text", "json")
@@ -415,6 +417,7 @@ def main(
     gpu: str | None,
     utilisation: float,
     images: tuple[int, int] | None,
+    config_dir: Path | None,
     resolve: float | None,
     interval: str,
     kind: str,
@@ -427,7 +430,7 @@ def main(
     Speeds(gpu=gpu, utilisation=utilisation)  # a mistake is told before anything takes time
     from ladder.launch.sweeper import runs_of
 
-    runs = runs_of(overrides)
+    runs = runs_of(overrides, config_dir)
     if measure:
         measured += _measure(runs)
     made = plan(runs, Speeds(measured, gpu, utilisation), gpus, images)

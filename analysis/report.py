@@ -268,10 +268,10 @@ def _configuration(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
 
 
 def _spec_changes(table: Table) -> Iterable[tuple[str, str]]:
-    from analysis.compare.overrides import load_ladder_or_none
+    from analysis.compare.overrides import ladder_of
     from analysis.read.configs import show
 
-    ladder = load_ladder_or_none(table.ladder)
+    ladder = ladder_of(table.ladder, table.paths)
     if ladder is None:
         return
     steps = {step.name: step for step in (*ladder.steps, *ladder.side)}

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -60,13 +60,16 @@ def signal_rows(ladder: Ladder, image_size: int | None = None, subsets: int = 0,
     from ladder.networks.build import build_net, check_image_size
     from ladder.networks.signal import measure_signal
 
+    if ladder.network in ("timm", "call"):
+        raise UserError(
+            f"ladder signal follows the blocks of our own networks; {ladder.name} has network: {ladder.network}"
+        )
     size = image_size or ladder.image_size
     with torch.random.fork_rng(devices=[]):
         for rung in (*ladder.rungs, *random_subsets(ladder, subsets, seed)):
             check_image_size(rung.spec, size)
             torch.manual_seed(seed)
-            net = build_net(rung.spec, num_classes=10)
-            assert isinstance(net, Net)
+            net = cast(Net, build_net(rung.spec, num_classes=10))
             yield Row(ladder.name, rung.index, rung.name, tuple(measure_signal(net, size, seed=seed)))
 
 

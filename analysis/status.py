@@ -13,16 +13,16 @@ from typing import Any
 
 import click
 
-from analysis.compare.overrides import load_ladder_or_none
+from analysis.compare.overrides import ladder_of
 from analysis.read.load import holds_runs
 from analysis.show import options
 from ladder.common.command import FOLDER, command
 from ladder.common.text import printable
 from ladder.errors import UserError, run_cli
-from ladder.launch.study import planned
 from ladder.paths import strict_json
 from ladder.runs.folder import FORMAT, Status, folders_in, is_dead, is_run, status_in
 from ladder.runs.records import Unreadable, read_json, read_json_or_none
+from ladder.runs.study import planned
 from ladder.training.progress import duration
 
 STATES = ("done", "running", "dead", "failed", "unreadable", "stopped", "pending")
@@ -185,7 +185,7 @@ def _legend(study: Path, names: Sequence[str]) -> list[str]:
     """What the numbers in the folders of subsets stand for."""
     for name in names:
         if name.startswith("steps_") and (record := read_json_or_none(study / name / "status.json")):
-            ladder = load_ladder_or_none(str(record.get("ladder")))
+            ladder = ladder_of(str(record.get("ladder")), [str(study / name)])
             if ladder is not None:
                 steps = ", ".join(f"{number} {step.name}" for number, step in enumerate(ladder.steps, 1))
                 return [f"steps_: {steps}"]

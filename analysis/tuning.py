@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.overrides import OWN, load_ladder_or_none, overrides
+from analysis.compare.overrides import OWN, ladder_of, overrides
 from analysis.compare.selection import natural, of_known_settings, only, unreadable, without_copies
 from analysis.compare.stats import LEVEL, Summary
 from analysis.read.configs import flatten, may_change_results, read_config, show
@@ -111,7 +111,7 @@ def _not_clear(
 def _setting(path: str, ladder: str) -> dict[str, Any]:
     """A run's settings by dotted key: all but which network, which repetition and where; `spec.` as far as given."""
     flat = flatten(read_config(path) or {})
-    given = {f"spec.{key}": value for key, value in overrides(path, load_ladder_or_none(ladder)).items()}
+    given = {f"spec.{key}": value for key, value in overrides(path, ladder_of(ladder, [path])).items()}
     return {key: value for key, value in flat.items() if may_change_results(key)} | given
 
 

@@ -134,14 +134,14 @@ def networks(config: BenchConfig) -> Iterator[tuple[str, Callable[[], torch.nn.M
     """Name, constructor and image size of everything asked for. Raises UserError on a wrong name."""
     import timm
 
-    from ladder.networks.zoo import build_model
+    from ladder.networks.build import build_net
 
     common: dict[str, Any] = {"num_classes": config.num_classes, "in_chans": config.in_chans}
     if config.ladder is not None:
         chain = load_ladder(config.ladder)
         size = config.image_size or chain.image_size
-        for name in [chain.rung(r).name for r in config.rungs] if config.rungs else [r.name for r in chain.rungs]:
-            yield name, lambda name=name: build_model(chain, name, **common), size  # type: ignore[misc]
+        for rung in [chain.rung(r) for r in config.rungs] if config.rungs else chain.rungs:
+            yield rung.name, partial(build_net, rung.spec.for_images(size), **common), size
     for name in config.models:
         if not timm.is_model(name):
             raise unknown("timm model", name, timm.list_models(f"*{name.split('_')[0]}*")[:12])
@@ -153,12 +153,12 @@ def networks(config: BenchConfig) -> Iterator[tuple[str, Callable[[], torch.nn.M
 def _build_timm(name: str, size: int, **common: Any) -> torch.nn.Module:
     import timm
 
-    from ladder.networks.reference import build_reference
     from ladder.networks.spec import TimmSpec
+    from ladder.networks.timm_model import build_timm_model
 
     if name.startswith("ladder_"):  # ours, which is no reference
         return timm.create_model(name, **common)
-    return build_reference(TimmSpec(name, image_size=size), **common)
+    return build_timm_model(TimmSpec(name, image_size=size), **common)
 
 
 def sketch(name: str, build: Callable[[], torch.nn.Module], size: int, config: BenchConfig) -> Cost:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.read.configs import lookup, read_config
 from analysis.read.packed import of_run
+from ladder.errors import UserError
+from ladder.networks.arguments import PREFIX, flat
 from ladder.runs.records import Unreadable, read_text
+from ladder.runs.study import FILE, noted_ladders
 
 if TYPE_CHECKING:
     from ladder.networks.rungs import Ladder, Rung
@@ -17,18 +22,46 @@ if TYPE_CHECKING:
 OWN = "the rung's own"  # the value of a spec key that a run did not override
 
 
+def ladder_of(name: str, paths: Iterable[str]) -> Ladder | None:
+    """The ladder called `name` of the runs in `paths`: as their studies' folders hold it, else this installation's.
+
+    None where there is none. Functions that a study's ladder names are never called.
+    """
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        try:
+            stamp = os.stat(os.path.join(folder, FILE)).st_mtime_ns
+        except OSError:
+            continue
+        if (found := _ladders_in(folder, stamp).get(name)) is not None:
+            return found
+    return _installed(name)
+
+
 @lru_cache(maxsize=64)
-def load_ladder_or_none(name: str) -> Ladder | None:
-    """The ladder of a name; None where this installation has no such ladder. A run names none by its path."""
+def _installed(name: str) -> Ladder | None:
     from ladder.networks.rungs import list_ladders, load_ladder
 
     return load_ladder(name) if name in list_ladders() else None
 
 
+@lru_cache(maxsize=64)
+def _ladders_in(folder: str, stamp: int) -> dict[str, Ladder]:
+    """The ladders that a study's folder holds, without those that are none."""
+    from ladder.networks.rungs import Ladder
+
+    found = {}
+    for name, values in noted_ladders(Path(folder)).items():
+        with suppress(UserError, RecursionError):
+            if isinstance(values, dict) and values.get("name") == name:
+                found[name] = Ladder.from_mapping(values, foreign=True)
+    return found
+
+
 def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
     """Spec fields of the run in `path` that were given: their value is not that of the ladder's network.
 
-    A `drop_path` is given where it is not the recipe's, which sets it for all rungs.
+    A `drop_path` is given where it is not the recipe's, which sets it for all rungs; an `image_size` where it is not
+    the data's.
     """
     config = read_config(path) or {}
     rung, spec = _rung(config, ladder), spec_of(config, ladder)
@@ -37,7 +70,13 @@ def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
     own = rung.spec.to_dict()
     if "drop_path" in own:
         own["drop_path"] = (config.get("recipe") or {}).get("drop_path", own["drop_path"])
-    return {key: spec[key] for key, value in own.items() if key in spec and spec[key] != value}
+    if "image_size" in own:
+        own["image_size"] = (config.get("data") or {}).get("image_size", own["image_size"])
+    own.pop("code", None)  # of the same function: told of by itself
+    own, given = flat(own), flat(spec)
+    return {key: given[key] for key, value in own.items() if key in given and given[key] != value} | {
+        key: value for key, value in given.items() if key.startswith(f"{PREFIX}.") and key not in own
+    }
 
 
 def spec_of(config: Mapping[str, Any], ladder: Ladder | None) -> dict[str, Any]:
@@ -68,7 +107,7 @@ def _rung(config: Mapping[str, Any], ladder: Ladder | None) -> Rung | None:
 def value(path: str, key: str, ladder: Ladder | None) -> Any:
     """A run's value of a dotted config key; None where it has none. A spec key that it did not override is OWN."""
     given = lookup(path, key)
-    if key.startswith("spec.") and ladder is not None:
+    if key.startswith("spec.") and key != "spec.code" and ladder is not None:
         return overrides(path, ladder).get(key.removeprefix("spec."), OWN)
     return given
 

@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.overrides import load_ladder_or_none, overrides
+from analysis.compare.overrides import ladder_of, overrides
 from analysis.read.configs import read_config
-from ladder.launch.study import launches as noted
-from ladder.launch.study import planned
 from ladder.runs.records import Unreadable
+from ladder.runs.study import launches as noted
+from ladder.runs.study import planned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,24 +34,25 @@ def commands(runs: pd.DataFrame) -> list[str]:
         config = read_config(str(run.path))
         if config is None:
             continue
-        ladder = load_ladder_or_none(str(config.get("ladder")))
+        ladder = ladder_of(str(config.get("ladder")), [str(run.path)])
         network, rung = _network(config, ladder, str(run.path))
         common = (f"ladder={config.get('ladder')}", *_choices(config, ladder), *network, f"study={config.get('study')}")
         seeds.setdefault((common, rung), set()).add(int(config.get("seed", 0)))
     for (common, rung), numbers in seeds.items():
         jobs.setdefault((common, tuple(sorted(numbers))), []).append(rung)
-    return [_command(common, rungs, numbers) for (common, numbers), rungs in jobs.items()]
+    paths = [str(path) for path in runs["path"]]
+    return [_command(common, rungs, numbers, paths) for (common, numbers), rungs in jobs.items()]
 
 
 def command_for(path: str, subsets: Sequence[Sequence[str]], levels: Mapping[str, Any]) -> str:
     """The command that trains subsets of the steps as the run at `path` was trained, but for these other values."""
     config = read_config(path) or {}
-    ladder = load_ladder_or_none(str(config.get("ladder")))
+    ladder = ladder_of(str(config.get("ladder")), [path])
     choices = [choice for choice in _choices(config, ladder) if choice.partition("=")[0] not in levels]
     choices += [f"{key}={hydra_value(value)}" for key, value in levels.items()]
     steps = ",".join(hydra_value(list(subset)) for subset in subsets)
     words = [f"ladder={config.get('ladder')}", f"steps={steps}", f"seed={config.get('seed')}", *choices]
-    return f"ladder train -m {' '.join(map(shlex.quote, [*words, 'study=best']))}"
+    return f"ladder train -m {_where(str(config.get('ladder')))}{' '.join(map(shlex.quote, [*words, 'study=best']))}"
 
 
 def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
@@ -73,9 +74,10 @@ def to_come(runs: pd.DataFrame) -> list[str]:
     return list(found)
 
 
-def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) -> str:
+def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...], paths: Sequence[str]) -> str:
     head, *rest = common
-    ladder = load_ladder_or_none(head.partition("=")[2])
+    name = head.partition("=")[2]
+    ladder = ladder_of(name, paths)
     names = [rung for rung in rungs if rung]
     if ladder is not None:
         order = [r.name for r in (*ladder.rungs, *ladder.side_rungs)]
@@ -86,7 +88,14 @@ def _command(common: tuple[str, ...], rungs: list[str], seeds: tuple[int, ...]) 
     given = [head, *([f"rung={','.join(names)}"] if names else []), f"seed={','.join(map(str, seeds))}", *rest]
     several = len(seeds) > 1 or len(rungs) > 1
     words = " ".join(shlex.quote(word) for word in given)
-    return f"ladder train {'-m ' if several else ''}{words}"
+    return f"ladder train {'-m ' if several else ''}{_where(name)}{words}"
+
+
+def _where(ladder: str) -> str:
+    """What a command needs for a ladder that does not come with the project."""
+    from ladder.networks.rungs import list_ladders
+
+    return "" if ladder in list_ladders() else "--config-dir DIR "
 
 
 def _network(config: Mapping[str, Any], ladder: Ladder | None, path: str) -> tuple[tuple[str, ...], str]:

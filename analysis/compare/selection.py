@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analysis.compare.overrides import OWN, load_ladder_or_none, overrides, recipe_of_rung, spec_of, spec_text, value
+from analysis.compare.overrides import OWN, ladder_of, overrides, recipe_of_rung, spec_of, spec_text, value
 from analysis.read.columns import UNREADABLE
 from analysis.read.configs import (
     OWN_KEYS,
@@ -59,7 +59,7 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
     for ladder, mine in runs.groupby("ladder", sort=True):
         if not (mine["state"] == "done").any():
             continue
-        known = load_ladder_or_none(ladder)
+        known = ladder_of(str(ladder), map(str, mine["path"]))
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
         for part, choice in _parts(mine, compare, known):
             messages = _check(part, known)
@@ -83,7 +83,7 @@ def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
 
     return runs[
         [
-            run.state == UNREADABLE or matches(str(run.path), load_ladder_or_none(str(run.ladder)))
+            run.state == UNREADABLE or matches(str(run.path), ladder_of(str(run.ladder), [str(run.path)]))
             for run in runs.itertuples()
         ]
     ]
@@ -186,6 +186,7 @@ def _check(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
             raise UserError(_refusal(runs, found or differences(configs, (*OWN_KEYS, "ladder"))))
         if len({_CONTENT in flatten(config) for config in configs}) > 1:
             notes.append("of some runs, by an earlier version, only the name of the data set tells that it is the same")
+    notes += _codes(done)
     for rung, mine in done.groupby("rung"):
         texts = mine.assign(text=[spec_text(str(p)) for p in mine["path"]]).drop_duplicates("text")
         if len(texts) > 1:
@@ -253,6 +254,19 @@ def _refusal(runs: pd.DataFrame, found: Mapping[str, Sequence[Any]], of: str = "
         f"{study}: the runs{of} differ in {', '.join(messages)}{more}; compare them with --compare {key}, or keep some"
         f" with --where {key}={show(values[0])}"
     )
+
+
+def _codes(done: pd.DataFrame) -> list[str]:
+    """A line where networks of one function were made by several versions of its file."""
+    found: dict[str, list[str]] = {}
+    for run in done.itertuples():
+        spec = (read_config(str(run.path)) or {}).get("spec") or {}
+        if code := spec.get("code"):
+            found.setdefault(str(code), []).append(str(run.run))
+    if len(found) < 2:
+        return []
+    told = "; ".join(f"{code}: {len(runs)} runs, such as {runs[0]}" for code, runs in found.items())
+    return [f"of {len(found)} versions of the code that makes the networks ({told}); --where spec.code=... keeps one"]
 
 
 def _overridden(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ladder.errors import UserError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -52,7 +54,8 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
 
     from ladder.networks.build import build_net, check_image_size
 
-    check_image_size(spec, image_size)
+    spec = spec.for_images(image_size)
+    check_image_size(spec, image_size, 1000, in_chans)
     # What is drawn is in the first two blocks of a stage; ResNet-200 has 66.
     depths = tuple(getattr(spec, "depths", ()))
     if depths:
@@ -64,6 +67,8 @@ def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
         net = build_net(spec, in_chans=in_chans).eval()
     containers = list(_repeated(net))
     events = _run(net, image_size, in_chans)
+    if not containers:
+        raise UserError("no drawing of the blocks: this network has no sequence of equal blocks")
     groups = [
         [i for i, e in enumerate(events) if e.path.startswith(f"{path}.") and not e.enter] for path, _ in containers
     ]
@@ -169,6 +174,8 @@ def _layer(event: _Event) -> Layer | None:
     if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase):
         short = {"LayerNorm": "LN", "LayerNorm2d": "LN", "BatchNorm2d": "BN", "GroupNorm": "GN"}
         return Layer(short.get(name, "BN" if isinstance(module, nn.modules.batchnorm._NormBase) else "LN"), "norm")
+    if name == "GlobalResponseNorm":
+        return Layer("GRN", "norm")
     if "Pool" in name:
         reduces = getattr(module, "stride", None)
         return Layer(f"max pool /{reduces}" if isinstance(reduces, int) else "pool", "pool")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ladder.common.streams import say
 from ladder.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -146,9 +147,17 @@ def network_charts(
 ) -> Iterator[Chart]:
     """Block drawings and cost breakdowns: from the specs alone."""
     from analysis.show.charts import blocks, cost
+    from ladder.networks.spec import FactorySpec
 
-    def draw_blocks(columns: int) -> Figure:
-        return blocks.draw(f"{ladder.title}: the blocks", blocks.drawings(ladder, rungs, image_size, in_chans), columns)
+    def draw_blocks(columns: int) -> Figure | None:
+        try:
+            drawings = blocks.drawings(ladder, rungs, image_size, in_chans)
+        except UserError as error:
+            if not isinstance(rungs[0].spec, FactorySpec):
+                raise
+            say(f"note: {ladder.name}_blocks is left out: {error}", error=True)
+            return None
+        return blocks.draw(f"{ladder.title}: the blocks", drawings, columns)
 
     def draw_cost(by: str, columns: int) -> Figure:
         size = {"image_size": image_size, "num_classes": num_classes, "in_chans": in_chans}
@@ -205,7 +214,7 @@ def _convmixer_paper() -> Iterator[Chart]:
 
 def study_charts(tables: Sequence[Table], curves: pd.DataFrame | None) -> Iterator[tuple[Table, Chart]]:
     """Every chart of the tables of a study; those without data draw nothing."""
-    from analysis.compare.overrides import load_ladder_or_none
+    from analysis.compare.overrides import ladder_of
     from analysis.show.charts import curves as training
     from analysis.show.charts import roadmap, scatter, sizes, star
 
@@ -216,7 +225,7 @@ def study_charts(tables: Sequence[Table], curves: pd.DataFrame | None) -> Iterat
             Chart(f"{stem}macs", "Top-1 over MACs", partial(_named, scatter.draw_ladder, table, "macs")),
             Chart(f"{stem}throughput", "Top-1 over speed", partial(_named, scatter.draw_ladder, table, "images_per_s")),
         ]
-        ladder = load_ladder_or_none(table.ladder)
+        ladder = ladder_of(table.ladder, table.paths)
         if ladder is not None and not table.overridden and sizes.panels(table, ladder):
             charts.insert(2, Chart(f"{stem}sizes", "Top-1 over sizes", partial(_named, sizes.draw, table, ladder)))
         if curves is not None:
@@ -238,10 +247,13 @@ def curves_of(table: Table, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _study_networks(stem: str, table: Table) -> Iterator[Chart]:
-    from analysis.compare.overrides import load_ladder_or_none
+    from analysis.compare.overrides import ladder_of
 
-    ladder = load_ladder_or_none(table.ladder)
+    ladder = ladder_of(table.ladder, table.paths)
     if ladder is None or table.overridden:
+        return
+    if ladder.network == "call":
+        say(f"note: {ladder.name}: no drawing of blocks and their cost, as a study's code is not run", error=True)
         return
     shown = {row.rung for row in table.rows}
     rungs = [r for r in (*ladder.rungs, *ladder.side_rungs) if r.name in shown]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ladder.common.streams import say
 from ladder.errors import UserError
-from ladder.launch import study
 from ladder.launch.compose import Composer
 from ladder.launch.jobs import Job, Ledger
 from ladder.launch.view import LEFT, View, summary
+from ladder.runs import study
 from ladder.runs.objective import RunFailed, answer, check_direction
 from ladder.runs.outcome import NOT_STARTED, OUTCOMES, Outcome
 from ladder.runs.resolve import Run
@@ -75,8 +75,10 @@ class StudyLauncher(Launcher):
 
     def _launch(self, runs: list[Run]) -> dict[Path, Outcome]:
         folders: dict[Path, list[str]] = {}
+        ladders: dict[Path, dict[str, Mapping[str, Any]]] = {}
         for run in runs:
             folders.setdefault(run.dir.path.parent, []).append(run.label)
+            ladders.setdefault(run.dir.path.parent, {})[run.ladder.name] = run.ladder.values
         name = ", ".join(str(folder) for folder in folders)
         command = command_line()
         outcomes = {run.dir.path: Outcome("skipped", run.label) for run in runs if run.dir.is_done}
@@ -88,7 +90,7 @@ class StudyLauncher(Launcher):
 
             def begun() -> None:
                 for folder, labels in folders.items():
-                    study.remember(folder, command, labels)
+                    study.remember(folder, command, labels, ladders[folder].values())
 
             ledger = make_ledger(View(name, len(runs), len(outcomes)))
             outcomes |= ledger.run([Job(run) for run in todo], begun)

@@ -14,11 +14,11 @@ from typing import Any
 
 from ladder.errors import UserError
 from ladder.launch.designs import Design, Row
-from ladder.launch.study import LOCK
 from ladder.networks.rungs import Ladder
 from ladder.paths import open_own, strict_json, write_atomic
 from ladder.runs.folder import folders_in
 from ladder.runs.records import read_json_or_none, read_yaml
+from ladder.runs.study import LOCK
 
 FILE = "design.json"
 _FORMAT = 1

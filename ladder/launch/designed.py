@@ -146,8 +146,9 @@ def macs_of(ladder: Ladder, image_size: int, num_classes: int, in_chans: int = 3
         from ladder.networks.build import build_net
         from ladder.networks.cost import measure_cost
 
+        spec = ladder.subset(steps).spec.for_images(image_size)
         with torch.device("meta"):
-            model = build_net(ladder.subset(steps).spec, num_classes=num_classes, in_chans=in_chans)
+            model = build_net(spec, num_classes=num_classes, in_chans=in_chans)
         return float(measure_cost(model, image_size).macs)
 
     return macs

@@ -241,8 +241,8 @@ def _each(override: Override) -> list[str]:
     return [str(name) for name in flat if name is not None]
 
 
-def runs_of(overrides: Sequence[str]) -> list[Run]:
-    """The runs that `ladder train -m OVERRIDES` would launch, each once. Starts and writes nothing.
+def runs_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[Run]:
+    """The runs that `ladder train -m [--config-dir DIR] OVERRIDES` would launch, each once. Starts and writes nothing.
 
     Raises UserError for overrides that can't be.
     """
@@ -253,6 +253,10 @@ def runs_of(overrides: Sequence[str]) -> list[Run]:
     from ladder.runs.hydra import explained, register_schema
 
     register_schema()
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir {config_dir}: no such folder")
+        overrides = [*overrides, f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
     with explained(overrides), initialize_config_dir(str(conf_dir()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None

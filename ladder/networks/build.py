@@ -11,7 +11,7 @@ from ladder.errors import UserError
 from ladder.networks.base import Net
 from ladder.networks.isotropic import IsotropicNet
 from ladder.networks.roadmap import RoadmapNet
-from ladder.networks.spec import IsotropicSpec, NetSpec, Spec, TimmSpec
+from ladder.networks.spec import CallSpec, IsotropicSpec, NetSpec, Spec, TimmSpec
 
 NETS: dict[type[Spec], type[Net]] = {NetSpec: RoadmapNet, IsotropicSpec: IsotropicNet}
 
@@ -51,9 +51,13 @@ def build_net(
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise UserError(f"drop_rate={rate!r}: must be a number from 0 up to, not including, 1")
     if isinstance(spec, TimmSpec):
-        from ladder.networks.reference import build_reference
+        from ladder.networks.timm_model import build_timm_model
 
-        return build_reference(spec, num_classes, in_chans, drop_rate)
+        return build_timm_model(spec, num_classes, in_chans, drop_rate)
+    if isinstance(spec, CallSpec):
+        from ladder.networks.call import build_call
+
+        return build_call(spec, num_classes, in_chans)
     if torch.get_default_device().type != "meta":
         with torch.device("meta"):
             sketch = net_class(spec)(spec, num_classes, in_chans, global_pool)
@@ -97,11 +101,15 @@ def takes_one_image(net: nn.Module, image_size: int, in_chans: int) -> bool:
     return True
 
 
-def check_image_size(spec: Spec, size: int) -> None:
-    """Raise UserError where images of `size` pixels a side would leave no feature map."""
+def check_image_size(spec: Spec, size: int, num_classes: int = 10, in_chans: int = 3) -> None:
+    """Raise UserError where images of `size` pixels a side would leave no feature map, or can't be taken."""
     if isinstance(spec, TimmSpec):
-        from ladder.networks.reference import check_reference
+        from ladder.networks.timm_model import check_timm_image
 
-        check_reference(spec, size)
+        check_timm_image(spec, size, num_classes, in_chans)
+    elif isinstance(spec, CallSpec):
+        from ladder.networks.call import check_call
+
+        check_call(spec, size, num_classes, in_chans)
     elif size < (least := net_class(spec).min_image_size(spec)):
         raise UserError(f"images of {size} px are too small for this network: it needs at least {least} px")

@@ -60,8 +60,11 @@ class _SkipElementwise(TorchFunctionMode):
 
 def on_meta(
     model: nn.Module, image_size: int | tuple[int, int], in_chans: int | None, *modes: AbstractContextManager[Any]
-) -> None:
-    """Send the shape of an image through `model` in eval mode, within `modes`. Raises UserError where it takes none."""
+) -> Any:
+    """Send the shape of an image through `model` in eval mode, within `modes`; returns what comes out.
+
+    Raises UserError where it takes none.
+    """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
@@ -71,7 +74,7 @@ def on_meta(
         with torch.no_grad(), _eval_flags(model), contextlib.ExitStack() as stack:
             for mode in (*modes, _SkipElementwise()):
                 stack.enter_context(mode)
-            functional_call(model, meta, (image,))
+            return functional_call(model, meta, (image,))
     except (RuntimeError, AssertionError, ValueError) as error:
         shape = "x".join(map(str, image.shape[1:]))
         raise UserError(f"this network takes no {shape} image (channels, height, width): {one_line(error)}") from None

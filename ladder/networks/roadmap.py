@@ -1,7 +1,7 @@
 """Owns the staged network between ResNet and ConvNeXt (arXiv:2201.03545): one class that reads a `NetSpec`.
 
-Module names, shortest first, are also the keys of a state dict:
-`stem.{conv,norm}`, `stages.I.downsample.{norm,conv}`, `stages.I.blocks.J.{conv1,norm1,conv2,norm2,conv3,norm3,gamma}`,
+Module names, shortest first, are also the keys of a state dict: `stem.{conv,norm}`,
+`stages.I.downsample.{norm,conv}`, `stages.I.blocks.J.{conv1,norm1,conv2,norm2,grn,conv3,norm3,se,gamma}`,
 `stages.I.blocks.J.shortcut.{conv,norm}`, `head.{norm,fc}`.
 """
 
@@ -10,7 +10,8 @@ import math
 from typing import Any, cast
 
 import torch
-from timm.layers import DropPath
+from timm.layers import DropPath, SEModule
+from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 
 from ladder.networks.base import Net
@@ -78,7 +79,9 @@ class Block(nn.Module):
 
         self.conv1, self.norm1, self.act1 = layer(0)
         self.conv2, self.norm2, self.act2 = layer(1)
+        self.grn = GlobalResponseNorm(inner, channels_last=self.channels_last) if spec.grn else nn.Identity()
         self.conv3, self.norm3, _ = layer(2)
+        self.se = SEModule(outer, rd_ratio=1 / 16) if spec.se else nn.Identity()
         self.gamma = None if spec.layer_scale is None else nn.Parameter(torch.full((outer,), float(spec.layer_scale)))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         shortcut: nn.Module = nn.Identity()
@@ -98,9 +101,10 @@ class Block(nn.Module):
             y = y.permute(0, 2, 3, 1)
         y = self.act1(self.norm1(y))
         y = self.act2(self.norm2(self.conv2(y)))
-        y = self.norm3(self.conv3(y))
+        y = self.norm3(self.conv3(self.grn(y)))
         if self.channels_last:
             y = y.permute(0, 3, 1, 2)
+        y = self.se(y)
         if self.gamma is not None:
             y = y * self.gamma.reshape(1, -1, 1, 1)
         out: Tensor = self.act3(self.drop_path(y) + self.shortcut(x))

@@ -10,12 +10,14 @@ from typing import Any
 
 from ladder.common.yaml_files import read_yaml
 from ladder.errors import UserError, unknown
-from ladder.networks.spec import SPECS, Spec, TimmSpec, spec_class
+from ladder.networks.arguments import written_over
+from ladder.networks.spec import SPECS, CallSpec, FactorySpec, Spec, TimmSpec, spec_class
 from ladder.paths import conf_dir
 
 _KEYS = (
     *("name", "title", "network", "source", "paper_data", "image_size", "evaluation", "kind"),
     *("base", "steps", "side", "references"),
+    "folder",  # where the file lies, if it is not one of ours: Hydra's reader adds it
 )
 
 # What the command line reads as something else than a name: a place on the ladder, the top, nothing.
@@ -70,16 +72,12 @@ class Rung:
     paper: PaperRow
     parent: str | None  # the rung that the step was applied to
     change: Mapping[str, Any] = field(default_factory=dict)  # the spec's fields as the ladder file writes them
+    is_reference: bool = False  # a model of timm, trained beside the ladder by the same recipe
 
     @property
     def is_side(self) -> bool:
         """True for a variant that hangs off the chain and is not adopted."""
         return self.index is None
-
-    @property
-    def is_reference(self) -> bool:
-        """True for a model of timm, trained beside the ladder by the same recipe."""
-        return isinstance(self.spec, TimmSpec)
 
 
 @dataclass(frozen=True)
@@ -110,6 +108,9 @@ class Ladder:
     side: tuple[Step, ...]
     references: tuple[Reference, ...]
     paper_data: str = "imagenet"  # the data set that the paper's accuracies are of, by its name in conf/data/
+    folder: str | None = None  # of the file, where functions of `network: call` and ladders of `from:` are looked for
+    foreign: bool = False  # as a study's folder holds it: no function that it names is called
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what makes it anew, anywhere
 
     @property
     def rungs(self) -> list[Rung]:
@@ -134,11 +135,13 @@ class Ladder:
         return Rung(step.name, step.title, step.group, index, spec, recipe, step.paper, parent, change)
 
     def _apply(self, path: Iterable[Step]) -> tuple[Spec, dict[str, Any], dict[str, Any]]:
+        kind = spec_class(self.network)
         change, recipe = dict(self.base.change), dict(self.base.recipe)
         for step in path:
-            change.update(step.change)
+            change = written_over(change, step.change) if issubclass(kind, FactorySpec) else {**change, **step.change}
             recipe.update(step.recipe)
-        return spec_class(self.network).from_mapping(change), recipe, change
+        spec = kind.from_mapping(change)
+        return spec.at(self.folder, self.foreign) if isinstance(spec, CallSpec) else spec, recipe, change
 
     def rung(self, key: str | int | None = None) -> Rung:
         """The rung of a name or a number; without one the top (of a star: the base).
@@ -192,15 +195,21 @@ class Ladder:
         """A model of timm as what stands beside the rungs. Raises UserError on a name that timm does not know."""
         known = next((r for r in self.references if r.timm == model), None)
         title, paper = (known.title, known.paper) if known else (model, PaperRow())
-        return Rung(model, title, "reference", None, TimmSpec(model), {}, paper, None)
+        return Rung(model, title, "reference", None, TimmSpec(model), {}, paper, None, is_reference=True)
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Ladder:
-        """A ladder from the content of its YAML file; every rung is built once, so a bad file is told at once."""
+    def from_mapping(cls, values: Mapping[str, Any], foreign: bool = False) -> Ladder:
+        """A ladder from the content of its YAML file; the spec of every rung is made, so a bad file is told at once.
+
+        `foreign`: the content comes from a study's folder, and may be a stranger's.
+        """
         try:
             for key in values:
-                if key not in _KEYS:
-                    raise unknown("key", key, _KEYS)
+                if key not in _KEYS[: None if not foreign else -1]:
+                    raise unknown("key", key, _KEYS[:-1])
+            if foreign and "from" in values["base"]:
+                raise UserError("a study's ladder holds its base in full: base.from is for a file of one's own")
+            values = _continued(values)
             base, steps, side = values["base"], values.get("steps") or [], values.get("side") or []
             ladder = cls(
                 name=str(values["name"]),
@@ -217,6 +226,9 @@ class Ladder:
                     for r in values.get("references") or []
                 ),
                 paper_data=str(values.get("paper_data", "imagenet")),
+                folder=values.get("folder"),
+                foreign=foreign,
+                values={key: value for key, value in values.items() if key != "folder"},
             )
         except UserError as error:
             raise UserError(f"ladder {values.get('name', '?')}: {error}") from None
@@ -230,7 +242,7 @@ class Ladder:
         for key in evaluation if isinstance(evaluation, Mapping) else [evaluation]:
             if key not in ("recipe", "data"):
                 raise unknown(f"key of evaluation of ladder {ladder.name}", key, ("recipe", "data"))
-        if ladder.network not in SPECS:  # a model of timm has no steps
+        if ladder.network not in SPECS:
             raise UserError(f"ladder {ladder.name}: {unknown('network', ladder.network, SPECS)}")
         names = [s.name for s in (ladder.base, *ladder.steps, *ladder.side)]
         if twice := sorted({n for n in names if names.count(n) > 1}):
@@ -250,6 +262,27 @@ class Ladder:
         except UserError as error:
             raise UserError(f"ladder {ladder.name}: {error}") from None
         return ladder
+
+
+def _continued(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A ladder whose base is another one's rung (`base: {from: LADDER, rung: NAME}`), written out in full."""
+    base = values["base"]
+    if "from" not in base:
+        return values
+    own = {key: value for key, value in base.items() if key not in ("from", "rung")}
+    beside = Path(values["folder"], f"{base['from']}.yaml") if values.get("folder") else None
+    if base["from"] == values.get("name"):
+        raise UserError("goes on from itself")
+    other = load_ladder(beside if beside is not None and beside.is_file() else str(base["from"]))
+    rung = other.rung(base.get("rung"))
+    if values.get("network", other.network) != other.network:
+        raise UserError(f"base.from={other.name}: its network is {other.network}, not {values['network']}")
+    spec = own.get("spec") or {}
+    flat_keys = issubclass(spec_class(other.network), FactorySpec)
+    change = written_over(rung.change, spec) if flat_keys else {**rung.change, **spec}
+    recipe = {**rung.recipe, **(own.get("recipe") or {})}
+    start = {"name": rung.name, "title": rung.title, **own, "spec": change, "recipe": recipe}
+    return {"network": other.network, "image_size": other.image_size, **values, "base": start}
 
 
 def _step(values: Mapping[str, Any], extra: set[str] | None = None) -> Step:
@@ -290,4 +323,5 @@ def load_ladder(name: str | Path) -> Ladder:
         raise UserError(f"ladder file {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"ladder file {path}: must hold a mapping with name, network, base, steps")
-    return Ladder.from_mapping({"name": path.stem, **values})
+    here = {} if path.parent == conf_dir() / "ladder" else {"folder": str(path.parent.resolve())}
+    return Ladder.from_mapping({"name": path.stem, **values, **here})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from ladder.errors import UserError, unknown
+from ladder.networks.arguments import PREFIX, Arguments, arguments, nested, written_over
 
 
 def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -93,18 +93,6 @@ def _canonical(name: str, kind: str, value: Any) -> Any:
     return as_float(value) if kind.startswith("float") else value
 
 
-def check_timm_model(name: object) -> None:
-    """Refuse a name that timm does not know; a rung of ours is no reference."""
-    import timm
-
-    if isinstance(name, str) and timm.is_model(name) and not name.startswith("ladder_"):
-        return
-    names = [n for n in timm.list_models() if not n.startswith("ladder_")]
-    near = difflib.get_close_matches(str(name), names, n=4, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise UserError(f"unknown timm model {str(name)!r}; {hint}allowed: the names of timm.list_models()")
-
-
 def later(default: Any) -> Any:
     """A field that came after runs were made: at its default no run records it, so that their names stay."""
     return dataclasses.field(default=default, metadata={"later": True})
@@ -141,6 +129,10 @@ class Spec:
     def replace(self, **changes: Any) -> Self:
         """The same spec with some choices changed. Raises UserError on an unknown field or a bad value."""
         return self.from_mapping({**self.to_dict(), **changes})
+
+    def for_images(self, size: int) -> Self:
+        """The spec for square images of `size` pixels: itself, but for networks that are made for one size."""
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values (lists, not tuples), as YAML and JSON hold them."""
@@ -201,6 +193,10 @@ class NetSpec(Spec):
     init: str = "trunc_normal"  # trunc_normal: std 0.02 | kaiming: fan-out, as torchvision's ResNet
     # of trunc_normal: the first width for which 0.02 was chosen; other widths keep its signal. null: 0.02 at any width
     init_base_width: int | None = later(None)
+    # global response normalisation of what the last convolution of a block reads (ConvNeXt V2, arXiv:2301.00808)
+    grn: bool = later(False)
+    # squeeze-and-excitation, ratio 1/16, of what a block adds (arXiv:1709.01507)
+    se: bool = later(False)
 
     def __post_init__(self) -> None:
         check_stages("depths", self.depths, MOST_BLOCKS)
@@ -212,7 +208,7 @@ class NetSpec(Spec):
         check_number("expansion", self.expansion, MOST_EXPANSION)
         _check_choice("stem", self.stem, ("resnet", "patchify"))
         _check_choice("stem_stride", self.stem_stride, (4, 2, 1))
-        for flag in ("stem_norm", "stem_act", "shortcut_norm", "head_norm"):
+        for flag in ("stem_norm", "stem_act", "shortcut_norm", "head_norm", "grn", "se"):
             _check_choice(flag, getattr(self, flag), (True, False))
         _check_choice("block", self.block, ("bottleneck", "inverted"))
         _check_choice("conv", self.conv, ("dense", "depthwise"))
@@ -296,35 +292,133 @@ class IsotropicSpec(Spec):
         return self.patch_size
 
 
+class FactorySpec(Spec):
+    """What specs share whose network a factory builds, with arguments of its own in the field `args`."""
+
+    args: Arguments
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """As `Spec.from_mapping`; arguments may be nested (`args: {a: 1}`) or dotted (`args.a: 1`)."""
+        own: dict[str, Any] = {}
+        given: dict[str, Any] = {}
+        for key, value in values.items():
+            (given if key.partition(".")[0] == PREFIX else own)[key] = value
+        return super().from_mapping({**own, PREFIX: arguments(written_over({}, given))})
+
+    def replace(self, **changes: Any) -> Self:
+        """The same spec with some choices changed; `args` changes those that it names."""
+        return self.from_mapping(written_over(self.to_dict(), changes))
+
+    def for_images(self, size: int) -> Self:
+        """The spec for square images of `size` pixels."""
+        return self.replace(image_size=size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the arguments nested."""
+        return {**super().to_dict(), PREFIX: nested(self.args)}
+
+    @classmethod
+    def unrecorded(cls) -> dict[str, Any]:
+        """As `Spec.unrecorded`."""
+        return {**super().unrecorded(), PREFIX: {}}
+
+
 @dataclass(frozen=True)
-class TimmSpec(Spec):
-    """A model of timm, random weights, trained beside a ladder as its reference. Not the network of a ladder itself.
+class TimmSpec(FactorySpec):
+    """A model of timm with random weights, as `timm.create_model(model, **args)` makes it.
+
+    Whether timm has it, and takes the arguments, is known when it is built: timm takes seconds to import.
 
     Raises:
-        UserError: on a model that timm does not have, or a value outside what a field's comment allows.
+        UserError: on a value outside what a field's comment allows.
     """
 
     network: ClassVar[str] = "timm"
 
     model: str  # timm's name
-    image_size: int | None = None  # pixels, square; null: the model's own
-    drop_path: float = 0.0  # timm's drop_path_rate
+    image_size: int | None = None  # pixels, square, those of the data; null: the model's own
+    drop_path: float = 0.0  # timm's drop_path_rate; recipe.drop_path sets it
+    args: tuple[tuple[str, Any], ...] = later(())  # further arguments of timm.create_model
 
     def __post_init__(self) -> None:
-        check_timm_model(self.model)
+        name: object = self.model
+        if not isinstance(name, str) or not name:
+            raise UserError(f"spec.model={name!r}: must be a name of timm.list_models()")
         if self.image_size is not None:
             check_number("image_size", self.image_size, LARGEST_IMAGE)
         check_rate("drop_path", self.drop_path)
+        _check_arguments(self.args, tuple(_GIVEN))
+
+
+_GIVEN = {  # arguments that a run gives
+    "num_classes": "is that of the data",
+    "in_chans": "is data.in_chans",
+    "img_size": "is data.image_size",
+    "image_size": "is data.image_size",
+    "pretrained": "start from published weights by weights=",
+    "checkpoint_path": "start from weights by weights=",
+    "drop_path_rate": "is recipe.drop_path",
+}
+
+
+def _check_arguments(args: Arguments, given: Iterable[str]) -> None:
+    """Refuse arguments that the run itself gives."""
+    for name, _ in args:
+        if name in given:
+            raise UserError(f"spec.args.{name}: {_GIVEN[name]}")
+
+
+@dataclass(frozen=True)
+class CallSpec(FactorySpec):
+    """A network that a person's own function makes: `target(**args, num_classes=..., in_chans=...)`.
+
+    Nothing is imported before the network is built (`ladder.networks.call`), and never where the spec is `foreign`.
+
+    Raises:
+        UserError: on a value outside what a field's comment allows.
+    """
+
+    network: ClassVar[str] = "call"
+
+    target: str  # package.module.function, on the Python path or beside the ladder file
+    image_size: int | None = None  # pixels, square, those of the data; handed over where the function takes it
+    drop_path: float = 0.0  # handed over as drop_path_rate or drop_path; recipe.drop_path sets it
+    code: str | None = later(None)  # digest of the module's source file, where a run knows it
+    args: tuple[tuple[str, Any], ...] = later(())  # further arguments of the function
+    folder: str | None = dataclasses.field(default=None, compare=False)  # of the ladder file; no run records it
+    foreign: bool = dataclasses.field(default=False, compare=False)  # read from a study: its code is not to be run
+
+    def __post_init__(self) -> None:
+        target: object = self.target
+        parts = target.split(".") if isinstance(target, str) else []
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise UserError(f"spec.target={target!r}: must be MODULE.FUNCTION, such as mynets.make")
+        if self.image_size is not None:
+            check_number("image_size", self.image_size, LARGEST_IMAGE)
+        check_rate("drop_path", self.drop_path)
+        _check_arguments(self.args, ("num_classes", "in_chans", "image_size"))
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """Without where the code lies, which is no choice of the network."""
+        return tuple(name for name in super().field_names() if name not in ("folder", "foreign"))
+
+    def at(self, folder: str | None, foreign: bool = False) -> Self:
+        """The same network, its function looked for in `folder` too."""
+        return dataclasses.replace(self, folder=folder, foreign=foreign)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same spec with some choices changed; `args` changes those that it names."""
+        return super().replace(**changes).at(self.folder, self.foreign)
 
 
 # The `network:` key of a ladder file.
-SPECS: dict[str, type[Spec]] = {spec.network: spec for spec in (NetSpec, IsotropicSpec)}
+SPECS: dict[str, type[Spec]] = {spec.network: spec for spec in (NetSpec, IsotropicSpec, TimmSpec, CallSpec)}
 
 
 def spec_class(network: str) -> type[Spec]:
     """The spec class of a ladder's `network:` key, or of saved weights. Raises UserError on an unknown one."""
-    if network == TimmSpec.network:
-        return TimmSpec
     if network not in SPECS:
         raise unknown("network", network, SPECS)
     return SPECS[network]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net
-from ladder.networks.spec import Spec, spec_class
+from ladder.networks.spec import CallSpec, Spec, spec_class
 from ladder.paths import strict_json, write_atomic
 
 FILE = "model.safetensors"
@@ -74,25 +74,28 @@ def check_start(spec: Spec, path: str | Path, in_chans: int) -> None:
             raise UserError(f"weights={path}: of another network: {key} is {list(found[key])}, not {list(shape)}")
 
 
-def start_from(model: nn.Module, path: str | Path) -> None:
+def start_from(model: nn.Module, path: str | Path, num_classes: int) -> None:
     """Copy the weights in `path` into `model`; a classifier of another number of classes keeps its own.
 
     Raises UserError where the file is of another network.
     """
     tensors, _ = read_weights(path)
     own = model.state_dict()
-    classifier = [name for name in own if name.startswith("head.fc.")]
-    if any(name in tensors and tensors[name].shape != own[name].shape for name in classifier):
-        tensors |= {name: own[name] for name in classifier}
+    for name, theirs in tensors.items():
+        mine = own.get(name)
+        if mine is not None and mine.shape[1:] == theirs.shape[1:] and len(mine) == num_classes != len(theirs):
+            tensors[name] = mine
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"weights={path}: of another network: {one_line(error)[:200]}") from None
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load_model(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     """The trained network of a run folder or of its `model.safetensors`, in eval mode, on the CPU.
 
+    `into`: a network that takes the weights; needed where a function of your own makes it (`network: call`), as no file
+    may say which code runs.
     `model.about` holds what the file says of it: ladder, rung, class_names, image_size, mean, std, top1.
     `model.pretrained_cfg` is what timm asks for how the run evaluated (`timm.data.resolve_model_data_config(model)`);
     files from before it was written have none.
@@ -101,10 +104,16 @@ def load_model(path: str | Path) -> nn.Module:
     tensors, metadata = read_weights(path)
     spec = spec_class(metadata["network"]).from_mapping(json.loads(metadata["spec"]))
     about = json.loads(metadata["about"])
-    model = build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
-    model.load_state_dict(tensors)
+    if into is None and isinstance(spec, CallSpec):
+        raise UserError(f"{path}: a network of {spec.target}; build it and give it: load_model(path, into=network)")
+    model: Any = into or build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: of another network than this one: {one_line(error)[:200]}") from None
     model.about = about
     if "evaluation" in about:
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in about["evaluation"].items()}
-        model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **given}  # type: ignore[assignment]
-    return model.eval()
+        model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **given}
+    network: nn.Module = model.eval()
+    return network

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import torch
 import yaml
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
 from torch import Tensor, nn
 
 from ladder.errors import UserError, unknown
 from ladder.networks.rungs import Ladder, load_ladder
-from ladder.networks.spec import Spec
+from ladder.networks.spec import Spec, TimmSpec
 from ladder.paths import conf_dir
 
 # ladder.networks.build is imported where it is used: first, it would import timm, then this module, then itself.
@@ -101,12 +101,15 @@ def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any)
 
     name = f"ladder_{ladder}_{rung}"
     chain = load_ladder(ladder)
-    spec = _take_spec(chain.rung(rung).spec, kwargs, (*_NET_OPTIONS, "drop_path_rate", *_TIMM_OPTIONS))
+    spec = chain.rung(rung).spec
     overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     source = kwargs.get("pretrained_cfg")
     given = [overlay, source if isinstance(source, dict) else getattr(source, "__dict__", {})]
     if pretrained and not any(g.get(key) for g in given for key in ("url", "file", "state_dict", "hf_hub_id")):
         raise UserError(f"no weights of {name} are published: train it, or take timm's by ladder.zoo.load_timm_state")
+    if isinstance(spec, TimmSpec):
+        return _of_timm(name, spec.for_images(chain.image_size), pretrained, overlay, kwargs)
+    spec = _take_spec(spec, kwargs, (*_NET_OPTIONS, "drop_path_rate", *_TIMM_OPTIONS))
     net = net_class(spec)
     stages = net.reductions(spec)
     overlay.setdefault("pool_size", (max(chain.image_size // stages[-1], 1),) * 2)
@@ -123,9 +126,37 @@ def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any)
     )
 
 
+def _of_timm(
+    name: str, spec: TimmSpec, pretrained: bool, overlay: Mapping[str, Any], options: dict[str, Any]
+) -> nn.Module:
+    """A rung that is a model of timm's with arguments: that model, under our name and with our `pretrained_cfg`."""
+    from ladder.networks.timm_model import build_timm_model
+
+    sizes = options.pop("num_classes", 1000), options.pop("in_chans", 3)
+    cfg = options.pop("pretrained_cfg", None) or default_cfgs[name].default
+    more = {"pretrained": pretrained, "pretrained_cfg": cfg, "pretrained_cfg_overlay": dict(overlay), **options}
+    if pretrained:  # what a name of timm's stands for would be loaded instead
+        return build_timm_model(spec, *sizes, **more)
+    model: Any = build_timm_model(spec, *sizes, **options)
+    first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+    model.pretrained_cfg = model.default_cfg = {**cfg.to_dict(), "first_conv": first, **overlay}
+    network: nn.Module = model
+    return network
+
+
+_HEADS = {"first_conv": "stem.conv", "classifier": "head.fc"}  # where timm looks for these layers of ours
+
+
+def _timm_heads(model: str) -> dict[str, Any]:
+    """What timm says of a model of its own that a rung with other arguments keeps."""
+    cfg = get_pretrained_cfg(model)
+    known = () if cfg is None else ("first_conv", "classifier", "pool_size", "fixed_input_size")
+    return {key: getattr(cfg, key) for key in known if getattr(cfg, key) is not None}
+
+
 def _register(ladder: str, rung: str, cfg: Mapping[str, Any]) -> None:
     name = f"ladder_{ladder}_{rung}"
-    default_cfgs.update(generate_default_cfgs({name: {**cfg, "first_conv": "stem.conv", "classifier": "head.fc"}}))
+    default_cfgs.update(generate_default_cfgs({name: dict(cfg)}))
 
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return _timm_model(ladder, rung, pretrained, **kwargs)
@@ -163,10 +194,14 @@ def _register_all() -> None:
     for path in sorted((conf_dir() / "ladder").glob("*.yaml")):
         try:
             values = _loader(path.read_text())
-            rungs = [values["base"], *(values.get("steps") or []), *(values.get("side") or [])]
-            cfg = _evaluation(values)
+            base = {"name": values["base"].get("rung"), **values["base"]}
+            rungs = [base, *(values.get("steps") or []), *(values.get("side") or [])]
+            cfg, heads = _evaluation(values), _HEADS
             for rung in rungs:
-                _register(path.stem, str(rung["name"]), cfg)
+                if values.get("network") == TimmSpec.network:
+                    model = (rung.get("spec") or rung.get("change") or {}).get("model")
+                    heads = _timm_heads(model) if model else heads
+                _register(path.stem, str(rung["name"]), {**cfg, **heads})
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
             # One broken file must not take the others with it; load_ladder says what is wrong with it.
             logging.getLogger(__name__).warning("ladder file %s is not registered with timm: %r", path, error)
@@ -199,6 +234,7 @@ _TIMM_NAMES = (  # timm's and the authors' names of the same parameters, to ours
     (r"\.downsample\.1\.", ".downsample.conv."),
     (r"\.conv_dw\.", ".conv1."),
     (r"(blocks\.\d+)\.norm\.", r"\1.norm1."),
+    (r"\.mlp\.grn\.", ".grn."),
     (r"\.mlp\.fc1\.", ".conv2."),
     (r"\.mlp\.fc2\.", ".conv3."),
     # isotropic ConvNeXt: the authors

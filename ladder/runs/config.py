@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
 from ladder.errors import UserError, unknown
 from ladder.training.recipe import Recipe
+from ladder.networks.arguments import PREFIX
 from ladder.networks.spec import SPECS
 
 # What a run's hash leaves out of `data`, and what it takes from `engine`: where data lies, and speed, change no result.
@@ -121,10 +122,18 @@ class DesignConfig:
     seed: int = 0  # of the choice itself
 
 
+def _open() -> DictConfig:
+    """Arguments of a factory, which only that knows."""
+    return DictConfig({}, flags={"struct": False})
+
+
 # `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
 SpecOverrides = dataclasses.make_dataclass(
     "SpecOverrides",
-    [(name, Any, MISSING) for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())],
+    [
+        (name, Any, field(default_factory=_open) if name == PREFIX else MISSING)
+        for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())
+    ],
 )
 
 

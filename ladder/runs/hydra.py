@@ -40,6 +40,10 @@ def register_schema() -> None:
             values = read_yaml(shown, get_yaml_loader())
             if values is not None and not isinstance(values, dict):
                 raise UserError(f"{shown}: must hold keys and values, not {type(values).__name__}")
+            if values and path.parent == Path(self.path, "ladder"):
+                values.setdefault("name", path.stem)
+                if Path(self.path).resolve() != conf_dir():
+                    values["folder"] = str(path.parent.resolve())  # of the functions and ladders that it names
             with open(path, encoding="utf-8") as file:
                 header = self._get_header_dict(file.read(512))
             config = OmegaConf.create(values or {})

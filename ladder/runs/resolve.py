@@ -22,10 +22,11 @@ from ladder.runs.identity import (
     weights_digests,
 )
 from ladder.errors import UserError, unknown
+from ladder.networks.arguments import PREFIX
 from ladder.training.recipe import Recipe
 from ladder.runs.folder import RunDir, former_label, label, stable_hash
 from ladder.networks.rungs import Ladder, Rung
-from ladder.networks.spec import Spec, TimmSpec, spec_class
+from ladder.networks.spec import CallSpec, FactorySpec, Spec, spec_class
 
 
 _SECTIONS: dict[str, Any] = {
@@ -118,7 +119,9 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = 
     ladder = ladder or Ladder.from_mapping(_plain(cfg.ladder))
     rung = _pick(ladder, cfg)
     overrides = {k: _plain(v) for k, v in cfg.spec.items_ex(resolve=False) if not OmegaConf.is_missing(cfg.spec, k)}
-    fields = spec_class(ladder.network).field_names()
+    if not overrides.get(PREFIX):  # open to any argument, and empty where none is given
+        overrides.pop(PREFIX, None)
+    fields = tuple(dict.fromkeys((*spec_class(ladder.network).field_names(), *rung.spec.field_names())))
     for name in overrides:
         if name not in fields:
             raise unknown(f"spec field of {ladder.name}", name, fields)
@@ -142,10 +145,14 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = 
     reduction = getattr(spec, "reduction", 1)
     if data.image_size < reduction:
         raise UserError(f"data.image_size={data.image_size}: {rung.name} of {ladder.name} needs at least {reduction}")
-    if isinstance(spec, TimmSpec):
-        from ladder.networks.reference import check_reference  # imports torch, which the checks of rungs do without
+    if isinstance(spec, FactorySpec):
+        from ladder.networks.build import check_image_size  # imports torch, which the checks of our specs do without
 
-        check_reference(spec, data.image_size, data.num_classes or 10, data.in_chans)
+        check_image_size(spec, data.image_size, data.num_classes or 10, data.in_chans)
+    if isinstance(spec, CallSpec):
+        from ladder.networks.call import code_digest
+
+        spec = spec.replace(code=code_digest(spec))
     if recipe.batch_size == engine.accumulate:
         from ladder.networks.build import check_batch_of_one
 
@@ -218,7 +225,7 @@ def _plain(value: Any) -> Any:
 def _spec_of_run(rung: Rung, recipe: Recipe, data: DataConfig) -> dict[str, Any]:
     """What the recipe and the data make of a rung's spec."""
     changes: dict[str, Any] = {"drop_path": recipe.drop_path} if "drop_path" in rung.spec.field_names() else {}
-    return {**changes, "image_size": data.image_size} if rung.is_reference else changes
+    return {**changes, "image_size": data.image_size} if isinstance(rung.spec, FactorySpec) else changes
 
 
 def _pick(ladder: Ladder, cfg: DictConfig) -> Rung:

@@ -31,6 +31,7 @@ from ladder.networks.weights import FILE, save_model
 from ladder.training.progress import close_log, open_log
 from ladder.runs.resolve import Run
 from ladder.runs.folder import RunDir, Status
+from ladder.runs.study import noted_ladders, remember
 from ladder.paths import write_atomic
 from ladder.runs.outcome import Outcome
 
@@ -82,6 +83,8 @@ def _claim(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, S
         status.attempts, status.started, status.progress, status.slowest = status.attempts + 1, time.time(), 0.0, 0.0
         status.begun = status.begun or status.started  # of before this was kept
         folder.remove_leftovers()
+        if noted_ladders(folder.path.parent).get(run.ladder.name) != run.ladder.values:  # no launcher did
+            remember(folder.path.parent, None, (), [run.ladder.values])
         write_atomic(folder.path / "config.yaml", _yaml(run.config))
         folder.write_status(status)  # now: where locks do not reach from host to host, this is what keeps others out
     except UserError as error:

@@ -123,7 +123,7 @@ class Engine:
                 classifier.weight.mul_(self.recipe.head_init_scale)
                 classifier.bias.mul_(self.recipe.head_init_scale)
         if run.weights is not None:
-            start_from(self.model, run.weights)
+            start_from(self.model, run.weights, info.num_classes)
         self.channels_last = self.options.channels_last
         if self.channels_last and self.device.type == "cpu":
             self.channels_last = can_be_channels_last(self.model, run.data.image_size, info.in_chans)

@@ -16,7 +16,7 @@ import pytest
 
 from analysis import status
 from ladder.errors import UserError
-from ladder.launch import study as study_file
+from ladder.runs import study as study_file
 from ladder.runs.folder import Status
 
 

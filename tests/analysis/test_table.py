@@ -22,8 +22,8 @@ from analysis.show.escape import beyond_pdftex, tex
 from analysis.show.formats import FORMATS, latex
 from analysis.table import main
 from ladder.errors import UserError
-from ladder.launch.study import remember
 from ladder.networks.rungs import load_ladder
+from ladder.runs.study import remember
 
 Make = Callable[..., Any]
 IMAGENET = {"name": "imagenet", "image_size": 224, "in_chans": 3}

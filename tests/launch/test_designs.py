@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from sweeps import Sweep
 
 from ladder.errors import UserError
-from ladder.launch import designs, optimal, study
+from ladder.launch import designs, optimal
 from ladder.launch.designs import Design, Row
 from ladder.launch.sweeper import runs_of
 from ladder.networks.rungs import load_ladder
+from ladder.runs import study
 from ladder.runs.config import DesignConfig
 
 LADDER = load_ladder("convnext_mini")

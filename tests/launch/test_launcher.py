@@ -12,10 +12,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from sweeps import TINY, Sweep
 
 from ladder.errors import UserError
-from ladder.launch import child, local, pool, study
+from ladder.launch import child, local, pool
 from ladder.launch.local import LocalLauncher
 from ladder.launch.sweeper import StudySweeper
 from ladder.paths import write_atomic
+from ladder.runs import study
 from ladder.runs.records import Unreadable
 
 

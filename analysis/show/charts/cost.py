@@ -55,7 +55,7 @@ def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tup
     from ladder.networks.cost import cost_breakdown
 
     with torch.device("meta"):
-        net = build_net(spec, num_classes=num_classes, in_chans=in_chans)
+        net = build_net(spec.for_images(image_size), num_classes=num_classes, in_chans=in_chans)
     return tuple(cost_breakdown(net, image_size, in_chans))
 
 

@@ -158,7 +158,8 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
 def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> None:
     """`room`: the part of the axes' width that a number beside the longest bar takes."""
     groups = list(dict.fromkeys(bar.group for bar in data if bar.group))
-    colours = {group: style.COLOURS[i % len(style.COLOURS)] for i, group in enumerate(groups)}
+    colours = {group: style.COLOURS[i % len(style.COLOURS)] for i, group in enumerate([*groups, ""])}
+    base = next((bar for bar in data if bar.kind == "main"), None)
     low, high = _limits(data, room)
     marked = any(bar.paper is not None for bar in data)
     axes.set_xlim(low, high)
@@ -175,7 +176,7 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> Non
             axes.text(low, y, f" {bar.why}", va="center", fontsize=size - 0.6, color=style.DIM, style="italic")
             continue
         hatched = bar.kind == "side"
-        colour = colours.get(bar.group, style.BASE)
+        colour = style.BASE if bar is base and not bar.group else colours[bar.group]
         face = style.PAPER if bar.kind == "reference" else colour
         axes.barh(
             *(y, bar.value - low),

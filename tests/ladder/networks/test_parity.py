@@ -39,7 +39,7 @@ def randomised(net: nn.Module) -> nn.Module:
 
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if name.endswith("gamma"):
+            if name.endswith("gamma") or ".grn." in name:
                 uniform(parameter, 0.1, 0.4)
             elif name.endswith("bias"):
                 uniform(parameter, -0.2, 0.2)
@@ -73,6 +73,8 @@ def assert_same_logits(theirs: nn.Module, ours: nn.Module, size: int = 64) -> No
         ("convnext_tiny", "convnext_t", None, {}),
         ("convnext_small", "convnext_t", None, STAGES["small"]),
         ("convnext_base", "convnext_b", None, {}),
+        ("convnextv2_tiny", "convnext_v2", "grn", {}),
+        ("seresnet50", "convnext_t", "resnet50", {"se": True}),
     ],
 )
 def test_logits_are_those_of_timm(name: str, ladder: str, rung: str | None, changes: dict[str, Any]) -> None:

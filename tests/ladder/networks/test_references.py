@@ -126,13 +126,6 @@ def test_a_rung_of_a_reference_takes_the_title_that_the_ladder_gives_it() -> Non
     assert (other.title, other.paper.top1, other.group) == ("resnet18", None, "reference")
 
 
-def test_a_ladder_of_timms_models_is_not_a_ladder(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("network: timm\nbase: {name: a, spec: {model: resnet18}}\n")
-    with pytest.raises(UserError, match=r"unknown network 'timm'; .*allowed: roadmap, isotropic"):
-        load_ladder(path)
-
-
 def test_a_malformed_override_is_still_told() -> None:
     with pytest.raises((UserError, HydraException)):
         runs_of([*FEW, "reference=[a"])

@@ -31,6 +31,8 @@ ENDS = [
     "ladder_convnext_t_separate_downsampling",
     "ladder_convnext_b_resnet200",
     "ladder_convnext_b_separate_downsampling",
+    "ladder_convnext_v2_se",
+    "ladder_convnext_v2_grn",
 ]
 ISOTROPIC = [
     "ladder_convnext_isotropic_large",

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ FILE, LOCK = "study.json", ".study.lock"
 LONGEST_NAME = 255  # bytes that file systems take
 
 
-def remember(study: Path, command: str, labels: Iterable[str]) -> None:
+def remember(
+    study: Path, command: str | None, labels: Iterable[str], ladders: Iterable[Mapping[str, Any]] = ()
+) -> None:
     """Note that `command` asks for the runs `labels` of the folder `study`; the same command replaces its last note.
 
+    `ladders`: what the ladders of the runs hold, for tables and charts on any machine; of one name the last counts.
+    Without a command only these are noted.
     Raises UserError where the folder can't be written.
     """
     made: list[Path] = []
@@ -30,9 +34,14 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
         made = make_folders(study)
         with open(open_own(study / LOCK), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two launchers at once: neither loses the other's note
-            note = {"launched": time.time(), "runs": list(labels)}
-            content = {"format": FORMAT, "launches": {**_noted(study), command: note}}
-            write_atomic(study / FILE, strict_json(content, 1), follow=False)
+            noted = _noted(study)
+            commands, known = noted.get("launches", {}), noted.get("ladders", {})
+            if command is not None:
+                commands = {**commands, command: {"launched": time.time(), "runs": list(labels)}}
+            known = {**known, **{str(values["name"]): dict(values) for values in ladders}}
+            content = {"format": FORMAT, "launches": commands, "ladders": known}
+            if content != noted:
+                write_atomic(study / FILE, strict_json(content, 1), follow=False)
     except OSError as error:
         if made:
             (study / LOCK).unlink(missing_ok=True)
@@ -41,14 +50,24 @@ def remember(study: Path, command: str, labels: Iterable[str]) -> None:
 
 
 def _noted(study: Path) -> dict[str, Any]:
-    """What is noted of earlier launches. A note that is broken is kept under another name."""
+    """What earlier launches noted. A note that is broken is kept under another name."""
     try:
         launches(study)
-        known: dict[str, Any] = (read_json_or_none(study / FILE) or {}).get("launches", {})
-        return known
+        noted: dict[str, Any] = read_json_or_none(study / FILE) or {}
+        return noted if isinstance(noted.get("ladders", {}), dict) else {**noted, "ladders": {}}
     except Unreadable:
         os.replace(study / FILE, study / f"{FILE}.unreadable")
         return {}
+
+
+def noted_ladders(study: Path) -> dict[str, Any]:
+    """What a study's folder holds of its ladders, by name; nothing where that can't be read."""
+    try:
+        record = read_json(study / FILE)
+    except Unreadable:
+        return {}
+    found = None if record is None else record.values.get("ladders")
+    return found if isinstance(found, dict) else {}
 
 
 def check_writable(study: Path) -> None:
