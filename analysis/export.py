@@ -61,7 +61,9 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     from analysis.read.predictions import all_of
     from analysis.show.files import write
     from ladder.launch import design_file
+    from ladder.networks.rungs import is_installed
     from ladder.runs.predictions import FILE
+    from ladder.runs.study import noted_ladders
 
     tell = on_skip or (lambda line: print(f"skipped {line}", file=sys.stderr))
     _check_out(out)
@@ -79,11 +81,13 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
         "configs": {run: {k: v for k, v in c.items() if k not in shared} for run, c in configs.items() if c},
     }
     curves = _curves({str(r.run): str(r.path) for r in runs.itertuples()}, tell)
+    (folder,) = {Path(path).parent for path in runs["path"]}
+    if own := {name: values for name, values in noted_ladders(folder).items() if not is_installed(name, values)}:
+        content["ladders"] = own
     found = all_of(str(path) for path in runs["path"])
     files: dict[str, str | bytes] = {}
     if found:
         files[FILE] = _predictions({Path(path).name: each for path, each in found.items()})
-    (folder,) = {Path(path).parent for path in runs["path"]}
     if design := design_file.packed(folder):
         files[design_file.FILE] = design
     files |= {packed.RESULTS: _results(runs), packed.CURVES: curves}

@@ -50,6 +50,19 @@ def run(command: str) -> str:
     return output.getvalue()
 
 
+SHOWN = re.compile(r"```(?P<kind>python|yaml)\n# (?P<file>\S+), whole\n.*?^```$", re.S | re.M)
+
+
+def with_files(text: str) -> str:
+    """A page with the files that it shows whole, as they are now: blocks that begin with `# FILE, whole`."""
+
+    def shown(found: re.Match[str]) -> str:
+        content = (ROOT / found["file"]).read_text(encoding="utf-8").rstrip()
+        return f"```{found['kind']}\n# {found['file']}, whole\n{content}\n```"
+
+    return SHOWN.sub(shown, text)
+
+
 def with_tables(text: str) -> str:
     """A page with what its commands print now."""
 
@@ -97,7 +110,7 @@ def build() -> list[str]:
     changed = []
     for name in pages():
         before = (ROOT / name).read_text(encoding="utf-8")
-        after = with_tables(before)
+        after = with_files(with_tables(before))
         if after != before:
             (ROOT / name).write_text(after, encoding="utf-8")
             changed.append(f"{name}: its tables")
@@ -116,6 +129,8 @@ def check() -> list[str]:
         for found in MADE.finditer(text):
             if found[0] != with_tables(found[0]):
                 problems.append(f"{name}: the table of `{found['command']}` is not what it prints now")
+        if with_files(text) != text:
+            problems.append(f"{name}: a file that it shows whole is another one now")
         problems += [f"{name}: {line}" for line in stale_pictures(name, text)]
     return problems
 

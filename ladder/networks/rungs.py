@@ -310,6 +310,11 @@ def list_ladders() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "ladder").glob("*.yaml"))
 
 
+def is_installed(name: str, values: object) -> bool:
+    """Whether a ladder of this name comes with the project, and is what `values` say."""
+    return name in list_ladders() and load_ladder(name).values == values
+
+
 def load_ladder(name: str | Path) -> Ladder:
     """A ladder by its name, or by the path of a YAML file. Raises UserError with the nearest names."""
     path = Path(name)

@@ -84,7 +84,10 @@ def test_what_a_page_says_to_type_exists(line: Line, monkeypatch: pytest.MonkeyP
         program, *rest = "ladder", "train", *rest[rest.index("ladder.train") + 1 :]
     if program == "ladder" and rest[0] == "train":
         search = ("hydra/sweeper=", "hydra.sweeper.")  # another sweeper's, as are intervals
-        assert runs_of([w for w in rest[1:] if w != "-m" and not w.startswith(search) and "interval(" not in w])
+        words = [w for w in rest[1:] if w != "-m" and not w.startswith(search) and "interval(" not in w]
+        place = words.index("--config-dir") if "--config-dir" in words else None
+        folder = None if place is None else words[place + 1]
+        assert runs_of([w for i, w in enumerate(words) if place is None or i not in (place, place + 1)], folder)
     elif program == "ladder":
         with cli._ladder.make_context("ladder", rest) as context:
             name, command, arguments = cli._ladder.resolve_command(context, rest)
@@ -123,6 +126,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         make_folder(tmp_path / name, train=8, test=4, size=(32, 32), classes=("ant", "bee", "cow", "dog"))
     (tmp_path / "runs" / "demo_design").symlink_to(ROOT / "runs" / "published" / "demo_design")
     (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "my_first").symlink_to(ROOT / "docs" / "my_first")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     return tmp_path
