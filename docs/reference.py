@@ -88,6 +88,9 @@ def fields_of(
     for field in dataclasses.fields(schema):
         if field.name in without:
             continue
+        if field.name == "args":
+            yield f"`{prefix}args.NAME`", "any", "", "", said[field.name]
+            continue
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         key = f"{prefix}{field.name}"
         kind, words = type_words(hints[field.name]), said.get(field.name, "")
@@ -112,7 +115,8 @@ def config() -> str:
         parts += [f"## `{name}.`", about, table(KEYS, fields_of(kind, f"{name}.", refuse))]
     for network, spec in SPECS.items():
         about = " ".join((spec.__doc__ or "").split("\n\n")[0].split())
-        rows = fields_of(spec, "spec.", lambda name, value, spec=spec: spec().replace(**{name: value}))
+        others = [f.name for f in dataclasses.fields(spec) if f.name not in spec.field_names()]
+        rows = fields_of(spec, "spec.", lambda name, value, spec=spec: spec().replace(**{name: value}), others)
         parts += [f"## `spec.` of a ladder with `network: {network}`", about, table(KEYS, rows)]
     for launcher in sorted(path.stem for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml")):
         parts += [f"## `hydra.launcher.` with `hydra/launcher={launcher}`", *launcher_keys(launcher)]

@@ -83,7 +83,9 @@ def start_from(model: nn.Module, path: str | Path, num_classes: int) -> None:
     own = model.state_dict()
     for name, theirs in tensors.items():
         mine = own.get(name)
-        if mine is not None and mine.shape[1:] == theirs.shape[1:] and len(mine) == num_classes != len(theirs):
+        if mine is None or mine.ndim == 0 or mine.shape[1:] != theirs.shape[1:]:
+            continue
+        if len(mine) == num_classes != len(theirs):  # the classifier's
             tensors[name] = mine
     try:
         model.load_state_dict(tensors)

@@ -127,12 +127,15 @@ def _open() -> DictConfig:
     return DictConfig({}, flags={"struct": False})
 
 
+_OF_A_RUN = ("image_size", "code")  # fields that the data and the code make
+
 # `spec.FIELD=value` overrides one choice; a field left missing is the rung's own.
 SpecOverrides = dataclasses.make_dataclass(
     "SpecOverrides",
     [
         (name, Any, field(default_factory=_open) if name == PREFIX else MISSING)
         for name in dict.fromkeys(n for s in SPECS.values() for n in s.field_names())
+        if name not in _OF_A_RUN
     ],
 )
 

@@ -83,8 +83,6 @@ def _claim(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, S
         status.attempts, status.started, status.progress, status.slowest = status.attempts + 1, time.time(), 0.0, 0.0
         status.begun = status.begun or status.started  # of before this was kept
         folder.remove_leftovers()
-        if noted_ladders(folder.path.parent).get(run.ladder.name) != run.ladder.values:  # no launcher did
-            remember(folder.path.parent, None, (), [run.ladder.values])
         write_atomic(folder.path / "config.yaml", _yaml(run.config))
         folder.write_status(status)  # now: where locks do not reach from host to host, this is what keeps others out
     except UserError as error:
@@ -94,6 +92,14 @@ def _claim(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, S
             folder.discard()
         return REFUSED, folder.unwritable(error)
     return FREE, status
+
+
+def _note_ladder(run: Run) -> None:
+    """Keep the ladder in the study's folder, where no launcher has; without it tables know what the runs say of it."""
+    study = run.dir.path.parent
+    if noted_ladders(study).get(run.ladder.name) != run.ladder.values:
+        with contextlib.suppress(UserError):
+            remember(study, None, (), [run.ladder.values])
 
 
 def _yaml(config: Mapping[str, Any]) -> str:
@@ -125,6 +131,7 @@ def _train(
             about |= {"class_names": list(engine.data.info.class_names), "mean": run.data.mean, "std": run.data.std}
             about["evaluation"] = evaluation(run, engine)
             save_model(folder.path / FILE, engine.model, run.spec, about | {"top1": result["final"]["top1"]})
+            _note_ladder(run)
             folder.write_result(result)
             log.info("done: top-1 %.2f after %d epochs", result["final"]["top1"], run.recipe.epochs)
             _end(folder, beat, "done", None)

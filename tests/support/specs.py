@@ -30,6 +30,8 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "drop_path": st.sampled_from([0.0, 0.1, 0.5]),
     "init": st.sampled_from(["trunc_normal", "kaiming"]),
     "init_base_width": st.none() | st.sampled_from([64, 96]),
+    "grn": st.booleans(),
+    "se": st.booleans(),
 }
 
 overrides = st.fixed_dictionaries({}, optional=CHOICES)  # any of the choices, the others left as they are

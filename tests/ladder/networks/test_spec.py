@@ -42,6 +42,8 @@ def test_replace_changes_only_what_it_names() -> None:
 
 
 BAD: list[tuple[str, object]] = [
+    ("grn", 1),
+    ("se", 0.25),
     ("depths", []),
     ("depths", 3),
     ("depths", None),
