@@ -118,10 +118,7 @@ class Engine:
         seed_torch(run.seed)
         self.model = build_net(run.spec, num_classes=info.num_classes, in_chans=info.in_chans)
         if self.recipe.head_init_scale != 1.0:
-            classifier: Any = self.model.get_classifier()  # type: ignore[operator]
-            with torch.no_grad():
-                classifier.weight.mul_(self.recipe.head_init_scale)
-                classifier.bias.mul_(self.recipe.head_init_scale)
+            optim.scale_classifier(self.model, self.recipe.head_init_scale)
         if run.weights is not None:
             start_from(self.model, run.weights, info.num_classes)
         self.channels_last = self.options.channels_last
@@ -134,6 +131,9 @@ class Engine:
         if self.options.sync_batch_norm and self.ranks.world > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         if self.options.checkpoint_activations:
+            if not hasattr(self.model, "set_grad_checkpointing"):
+                name = type(self.model).__name__
+                raise UserError(f"engine.checkpoint_activations: {name} has no set_grad_checkpointing; allowed: false")
             self.model.set_grad_checkpointing(True)  # type: ignore[operator]
         self.parameters = list(self.model.parameters())
         self.optimizer = optim.make_optimizer(self.model, self.recipe, fused=self.options.fused_optimizer)

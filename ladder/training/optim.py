@@ -264,6 +264,19 @@ def mixup_batch(mixup: Mixup, images: Tensor, labels: Tensor, key: tuple[int, ..
     return mixed, targets
 
 
+def scale_classifier(model: nn.Module, scale: float) -> None:
+    """Multiply the start weights of the classifier by `scale`. Raises UserError where a model does not name it."""
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+    if not isinstance(classifier, nn.Linear | nn.Conv2d):
+        raise UserError(
+            f"recipe.head_init_scale={scale}: {type(model).__name__} names no layer as its classifier"
+            " (get_classifier); allowed: 1"
+        )
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.mul_(scale)
+
+
 def make_ema(model: nn.Module, recipe: Recipe) -> ModelEmaV3 | None:
     """A moving average of all weights and buffers, started from `model` as it is; None where the recipe has none.
 

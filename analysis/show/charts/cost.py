@@ -66,8 +66,10 @@ def _kind(layer: LayerCost) -> str:
 
 
 def _stage(layer: LayerCost) -> str:
-    if found := re.match(r"stages\.(\d+)\.", layer.path):
+    if found := re.match(r"(?:stages|layers)\.(\d+)\.", layer.path):
         return f"stage {int(found[1]) + 1}"
+    if found := re.match(r"layer([1-9])\.", layer.path):  # timm's ResNet
+        return f"stage {found[1]}"
     if found := re.match(r"blocks\.", layer.path):
         return "blocks"
     return "head" if re.match(r"(head|fc|classifier|norm)\b", layer.path) else "stem"

@@ -9,8 +9,10 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import train
 
 from ladder.errors import UserError
+from ladder.launch.sweeper import runs_of
 from ladder.networks.arguments import arguments, flat, nested, written_over
 from ladder.networks.build import build_net, check_image_size
 from ladder.networks.cost import measure_cost
@@ -274,3 +276,29 @@ def test_ends_are_timms_models(name: str, theirs: str, options: dict[str, object
 def test_features_of_a_rung_of_timms_resnet() -> None:
     model = timm.create_model("ladder_resnet_d_se", features_only=True, out_indices=(1, 3))
     assert [part.shape[1] for part in model(torch.zeros(1, 3, 64, 64))] == [256, 1024]
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ("recipe.head_init_scale=0.5", "recipe.head_init_scale=0.5: Sequential names no layer as its classifier"),
+        (
+            "engine.checkpoint_activations=true",
+            "checkpoint_activations: Sequential has no set_grad_checkpointing",
+        ),
+        ("recipe.layer_decay=0.8", "recipe.layer_decay: Sequential does not say its layers"),
+        ("recipe.drop_path=0.1", "takes neither drop_path_rate nor drop_path: it needs recipe.drop_path=0"),
+        ("spec.args.depth=0 data.image_size=1", "its network raises|this network takes no"),
+    ],
+)
+def test_what_a_network_of_ones_own_can_not_do_is_one_line(tmp_path: Path, choice: str, says: str) -> None:
+    folder = Path(__file__).parents[3] / "docs" / "my_first"
+    few = ["data=digits", "recipe.epochs=1", "recipe.warmup_epochs=0", "data.fraction=0.1", "wandb.mode=disabled"]
+
+    def attempt() -> None:
+        (run,) = runs_of(["ladder=my_first", f"runs_dir={tmp_path}", *few, *choice.split()], folder)
+        train(run)
+
+    with pytest.raises(UserError, match=says) as told:
+        attempt()
+    assert "\n" not in str(told.value)
