@@ -50,4 +50,8 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 when_timm_is_imported(lambda: importlib.import_module("ladder.networks.zoo"))

@@ -80,7 +80,9 @@ class Table:
     def training(self) -> str:
         """The recipe and how much of it: "recipe cifar, 30 epochs of 50,000 images"."""
         images = f" of {self.train_size:,} images" if self.train_size else ""
-        return f"recipe {self.recipe}" + (f", {self.epochs} epochs{images}" if self.epochs else "")
+        return f"recipe {self.recipe}" + (
+            f", {self.epochs} epoch{'s' * (self.epochs != 1)}{images}" if self.epochs else ""
+        )
 
     @property
     def has_runs(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections import Counter
@@ -11,7 +12,8 @@ from typing import Any, Protocol, TextIO, cast
 
 from ladder.common.streams import Steady, say
 from ladder.launch.child import LOG
-from ladder.runs.folder import Status
+from ladder.networks.arguments import flat
+from ladder.runs.folder import RunDir, Status
 from ladder.runs.outcome import NOT_STARTED, Outcome
 from ladder.runs.resolve import Run
 from ladder.training.progress import duration
@@ -104,7 +106,10 @@ class View:
             self._live.update(self._table(workers, waiting, left))
         elif (workers or waiting) and time.monotonic() - self._news > NEWS:
             self._news = time.monotonic()
-            rows = [f"{_name(w.run)} {w.status.epoch}/{w.status.epochs}" for w in workers if w.status]
+            names = _names([w.run for w in workers])
+            rows = [
+                f"{n} {w.status.epoch}/{w.status.epochs}" for n, w in zip(names, workers, strict=True) if w.status
+            ]
             self.note(f"{self._counter()} running {', '.join(rows) or 'none yet'}{_about(left)}")
 
     def left(self, workers: Sequence[Running], waiting: int, width: int) -> float | None:
@@ -133,9 +138,8 @@ class View:
         table.add_column("run", no_wrap=True)
         for name in ("epoch", "top-1", "images/s", "left"):
             table.add_column(name, justify="right", no_wrap=True)
-        for worker in workers:
-            run, status = worker.run, worker.status
-            name = _name(run)
+        for worker, name in zip(workers, _names([worker.run for worker in workers]), strict=True):
+            status = worker.status
             if status is None:
                 table.add_row(name, "starting", "", "", "")
                 continue
@@ -154,6 +158,18 @@ def _name(run: Run) -> str:
     return f"{run.rung.name} s{run.seed}"
 
 
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Rung and seed of each; where several have the same, also the settings in which they differ (`lr=0.004`)."""
+    names = [_name(run) for run in runs]
+    out = []
+    for name, run in zip(names, runs, strict=True):
+        twins = [flat(other.config) for other, same in zip(runs, names, strict=True) if same == name]
+        mine = flat(run.config)
+        keys = [k for k in mine if k != "study" and any(twin.get(k) != mine[k] for twin in twins)]
+        out.append(" ".join([name, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in keys[:3])]))
+    return out
+
+
 def _about(left: float | None) -> str:
     return "" if left is None else f"; about {duration(left)} left"
 
@@ -163,6 +179,7 @@ def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
     counts = Counter(o.error if o.error in (NOT_STARTED, LEFT) else o.state for o in outcomes.values())
     states = ("done", "skipped", "stopped", NOT_STARTED, LEFT, "failed")
     lines = [f"{study}: " + ", ".join(f"{counts[s]} {s}" for s in states if counts[s])]
+    lines += _untracked(outcomes)
     for folder, outcome in outcomes.items():
         if outcome.state == "failed":
             lines += [f"  failed {outcome.label}: {outcome.error}", f"         log: {folder / LOG}"]
@@ -170,4 +187,18 @@ def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
         lines.append(f"What is queued or running goes on. How far it is: ladder status {study} --watch")
     if counts["failed"] or counts["stopped"] or counts[NOT_STARTED] or counts[LEFT]:
         lines.append(f"To go on, type the same again ({again}): what is done is skipped, what was cut off is resumed.")
+    elif counts["done"]:
+        places = " ".join(dict.fromkeys(shlex.quote(str(folder.parent)) for folder in outcomes))
+        lines.append(f"What came out: ladder table {places}   as charts: ladder figures {places}")
     return "\n".join(lines)
+
+
+def _untracked(outcomes: Mapping[Path, Outcome]) -> list[str]:
+    """A line for each thing that went wrong with W&B, however many runs met it."""
+    found: dict[str, list[str]] = {}
+    for folder, outcome in outcomes.items():
+        if outcome.state in ("done", "failed", "stopped"):
+            status = RunDir(folder).read_status()
+            if status is not None and status.tracking:
+                found.setdefault(status.tracking, []).append(outcome.label)
+    return [f"  {message} ({len(labels)} runs, such as {labels[0]})" for message, labels in found.items()]

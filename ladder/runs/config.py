@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from omegaconf import MISSING, DictConfig
@@ -94,13 +97,54 @@ class EngineConfig:
     save_every: float = 600.0  # seconds between checkpoints within an epoch; one is written after each epoch anyway
 
 
+WANDB_VARIABLES = {  # of W&B's environment, by our key: its default where a run's config says nothing
+    "mode": "WANDB_MODE",
+    "project": "WANDB_PROJECT",
+    "entity": "WANDB_ENTITY",
+    "group": "WANDB_RUN_GROUP",
+    "dir": "WANDB_DIR",
+    "tags": "WANDB_TAGS",
+}
+WANDB_DEFAULTS = {"mode": "offline", "project": "modernization-ladder"}
+_MODES = {"dryrun": "offline", "run": "online"}  # W&B's older words
+
+
+def wandb_default(key: str) -> Any:
+    """What W&B's environment says of a key, else our default."""
+    text = os.environ.get(WANDB_VARIABLES[key], "").strip()
+    if key == "tags":
+        return [tag.strip() for tag in text.split(",") if tag.strip()]
+    return _MODES.get(text, text) or WANDB_DEFAULTS.get(key)
+
+
+def _wandb(key: str) -> Any:
+    return field(default_factory=partial(wandb_default, key))
+
+
 @dataclass
 class WandbConfig:
-    """Weights & Biases. `disabled` does not even import it."""
+    """Weights & Biases. `disabled` does not even import it. Defaults are those of W&B's environment variables, if set."""
 
-    mode: str = "offline"  # online | offline | disabled
-    project: str = "modernization-ladder"  # of W&B
-    entity: str | None = None  # user or team; null: W&B's default
+    mode: str = _wandb("mode")  # online | offline | disabled; WANDB_MODE
+    project: str = _wandb("project")  # of W&B; WANDB_PROJECT
+    entity: str | None = _wandb("entity")  # user or team; null: W&B's default; WANDB_ENTITY
+    group: str | None = _wandb("group")  # of the runs; null: the study; WANDB_RUN_GROUP
+    tags: list[str] = _wandb("tags")  # beside ladder, rung and data set; WANDB_TAGS, with commas
+    dir: str | None = _wandb("dir")  # where W&B's own files lie; null: in each run's folder; WANDB_DIR
+
+    def check(self) -> None:
+        """Raise UserError for what W&B would refuse, in its own limits."""
+        if self.mode not in ("online", "offline", "disabled"):
+            raise UserError(f"wandb.mode={self.mode}: allowed are online, offline, disabled")
+        if odd := [c for c in "/\\#?%:" if c in self.project]:
+            raise UserError(f"wandb.project={self.project}: W&B allows no {' '.join(odd)} in it")
+        if not 1 <= len(self.project) <= 128:
+            raise UserError(f"wandb.project={self.project!r:.60}: W&B allows 1 to 128 characters")
+        if self.entity is not None and not re.fullmatch(r"[\w.-]+", self.entity):
+            raise UserError(f"wandb.entity={self.entity!r}: must be a user or team: letters, digits, - _ .")
+        for tag in self.tags:
+            if not 1 <= len(tag) <= 64:
+                raise UserError(f"wandb.tags: {tag!r:.80} has {len(tag)} characters; W&B allows 1 to 64")
 
 
 @dataclass

@@ -125,6 +125,7 @@ class Status:
     steps: int = 0
     top1: float | None = None  # at the last evaluation
     images_per_s: float | None = None
+    tracking: str | None = None  # what went wrong with W&B
     eta_s: float | None = None
     ladder: str = ""
     rung: str = ""

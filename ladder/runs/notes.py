@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
+from ladder.runs.config import WANDB_DEFAULTS, WANDB_VARIABLES, wandb_default
 from ladder.runs.identity import place, trained_root
 from ladder.runs.resolve import Run
 
@@ -20,9 +22,23 @@ def notes(jobs: Iterable[tuple[Run, Sequence[str]]]) -> list[str]:
     messages: dict[str, None] = {}
     runs: dict[str, Run] = {}
     for run, overrides in jobs:
-        messages |= dict.fromkeys(_ignored_overrides(run, overrides))
+        messages |= dict.fromkeys((*_ignored_overrides(run, overrides), *_environment(run)))
         runs.setdefault(str(run.dir.path), run)
     return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values())]
+
+
+def _environment(run: Run) -> list[str]:
+    """Which of W&B's environment variables made the run's settings, and which did not."""
+    heeded, other = [], []
+    for key, variable in WANDB_VARIABLES.items():
+        if not os.environ.get(variable):
+            continue
+        said, used = wandb_default(key), getattr(run.wandb, key)
+        if said != used:
+            other.append(f"wandb.{key}={used} was given, not {variable}={os.environ[variable]}")
+        elif said != WANDB_DEFAULTS.get(key):
+            heeded.append(f"{key} {os.environ[variable]} ({variable})")
+    return [*([f"W&B: {', '.join(heeded)}"] if heeded else []), *(other if run.wandb.mode != "disabled" else [])]
 
 
 def _ignored_overrides(run: Run, overrides: Iterable[str]) -> list[str]:

@@ -138,6 +138,8 @@ def resolve(cfg: DictConfig, ladder: Ladder | None = None, contents: Contents = 
     engine: EngineConfig = OmegaConf.to_object(cfg.engine)  # type: ignore[assignment]
     wandb: WandbConfig = OmegaConf.to_object(cfg.wandb)  # type: ignore[assignment]
     _check_engine(engine, recipe, wandb)
+    if wandb.mode != "disabled" and len(ladder.name) > 64:
+        raise UserError(f"ladder {ladder.name}: W&B allows tags of 64 characters; shorten its name, or wandb.mode=disabled")
 
     own = rung.spec.replace(**_spec_of_run(rung, recipe, data))
     taken = {k: v for k, v in overrides.items() if k in own.field_names()}  # a reference has few of the ladder's fields
@@ -305,5 +307,4 @@ def _check_engine(engine: EngineConfig, recipe: Recipe, wandb: WandbConfig) -> N
             raise UserError(f"engine.{key}={seconds}: must be seconds, a number from 0")
     if engine.threads is not None and not 1 <= engine.threads <= 4096:
         raise UserError(f"engine.threads={engine.threads}: must be 1 to 4096, or null")
-    if wandb.mode not in ("online", "offline", "disabled"):
-        raise UserError(f"wandb.mode={wandb.mode}: allowed are online, offline, disabled")
+    wandb.check()

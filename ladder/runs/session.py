@@ -136,6 +136,8 @@ def _train(
             log.info("done: top-1 %.2f after %d epochs", result["final"]["top1"], run.recipe.epochs)
             _end(folder, beat, "done", None)
             _say(f"done {folder.path}: top-1 {result['final']['top1']:.2f}")
+            if beat.status.tracking:
+                _say(f"note: {folder.path}: {beat.status.tracking}", error=True)
             for doubt in result["doubts"]:
                 log.warning("doubtful: %s", doubt)
                 _say(f"doubtful {folder.path}: {doubt}")

@@ -245,7 +245,7 @@ class Engine:
         tracker = bar = None
         try:
             if self.ranks.is_main:
-                tracker = Tracker(self.run, self.wandb_id, self.log.warning, self.status.attempts)
+                tracker = Tracker(self.run, self.wandb_id, self._untracked, self.status.attempts)
                 for row in self.history:  # a killed process may not have handed over its last epochs
                     tracker.log(row)
                 what = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed}"
@@ -502,6 +502,11 @@ class Engine:
         if bar is not None:
             loss, count = self.sums.tolist()
             bar.update(self.step, loss / max(count, 1), images_per_s, self._left())
+
+    def _untracked(self, message: str) -> None:
+        """W&B's tracking is not as asked: for the log, and for who launched this."""
+        self.log.warning(message)
+        self.status.tracking = message
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
