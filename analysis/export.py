@@ -33,7 +33,12 @@ results.csv, curves.csv and study.json hold all that tables, charts and the repo
 stay behind. design.json goes along where a design was launched. predictions.npz keeps what each run said of each test
 image, probabilities rounded to 1/255. Where data and runs lay on your machine is left out, and with it W&B's entity.
 """
-_PLACES = {"data.root": None, "runs_dir": "runs", "wandb.entity": None}  # of this machine or person: not for others
+_PLACES = {
+    "data.root": None,
+    "runs_dir": "runs",
+    "wandb.entity": None,
+    "wandb.dir": None,
+}  # of this machine or person: not for others
 
 
 @command("export", examples=EXAMPLES)

@@ -147,7 +147,7 @@ def _log(
             mode=tracked["mode"],
             project=tracked["project"],
             entity=tracked["entity"],
-            group=study,
+            group=tracked["group"] or study,
             job_type=JOB,
             name=f"{study} summary",
             tags=sorted({t.ladder[:64] for t in tables} | {str(t.data)[:64] for t in tables} | {JOB}),

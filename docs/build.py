@@ -140,6 +140,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python docs/build.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing, fail where something is out of date")
     args = parser.parse_args()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]  # the defaults of a run's config are W&B's environment
     os.chdir(ROOT)  # the commands' paths are those of the repository
     if not args.check:
         print("\n".join(f"made again: {line}" for line in build()) or "all was current")

@@ -107,9 +107,7 @@ class View:
         elif (workers or waiting) and time.monotonic() - self._news > NEWS:
             self._news = time.monotonic()
             names = _names([w.run for w in workers])
-            rows = [
-                f"{n} {w.status.epoch}/{w.status.epochs}" for n, w in zip(names, workers, strict=True) if w.status
-            ]
+            rows = [f"{n} {w.status.epoch}/{w.status.epochs}" for n, w in zip(names, workers, strict=True) if w.status]
             self.note(f"{self._counter()} running {', '.join(rows) or 'none yet'}{_about(left)}")
 
     def left(self, workers: Sequence[Running], waiting: int, width: int) -> float | None:
@@ -163,6 +161,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     names = [_name(run) for run in runs]
     out = []
     for name, run in zip(names, runs, strict=True):
+        if names.count(name) == 1:
+            out.append(name)
+            continue
         twins = [flat(other.config) for other, same in zip(runs, names, strict=True) if same == name]
         mine = flat(run.config)
         keys = [k for k in mine if k != "study" and any(twin.get(k) != mine[k] for twin in twins)]

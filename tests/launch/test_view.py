@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
 
-from ladder.launch.view import View, summary
-from ladder.runs.folder import Status
+from ladder.launch.view import View, _names, summary
+from ladder.runs.folder import RunDir, Status
 from ladder.runs.outcome import Outcome
 
 
@@ -28,6 +28,7 @@ class Rung:
 
 class Run:
     rung, seed, label, dir = Rung, 3, "gelu-s3-0a", Folder()
+    config: ClassVar[dict[str, Any]] = {"recipe": {"lr": 0.004}, "seed": 3}
 
 
 @dataclass
@@ -102,4 +103,25 @@ def test_the_summary_names_every_failure() -> None:
         "         log: runs/demo/c/train.log",
     ]
     assert "the command" in lines[5]
-    assert summary("runs/demo", {Path("a"): Outcome("done", "a")}, "the command") == "runs/demo: 1 done"
+    done = summary("runs/demo", {Path("my runs/demo/a"): Outcome("done", "a")}, "the command").splitlines()
+    where = "'my runs/demo'"
+    assert done == ["runs/demo: 1 done", f"What came out: ladder table {where}   as charts: ladder figures {where}"]
+
+
+def test_runs_of_one_rung_and_seed_are_told_apart_by_what_differs() -> None:
+    class Faster(Run):
+        config: ClassVar[dict[str, Any]] = {"recipe": {"lr": 0.008}, "seed": 3}
+
+    both: Any = [Run, Faster]
+    assert _names(both) == ["gelu s3 lr=0.004", "gelu s3 lr=0.008"]
+    assert _names(both[:1]) == ["gelu s3"]
+
+
+def test_what_went_wrong_with_wandb_is_said_once(tmp_path: Path) -> None:
+    outcomes = {}
+    for name in ("a", "b"):
+        RunDir(tmp_path / name).create()
+        RunDir(tmp_path / name).write_status(Status(state="done", tracking="W&B is not reached: going on offline"))
+        outcomes[tmp_path / name] = Outcome("done", name)
+    lines = summary("runs/demo", outcomes, "the command").splitlines()
+    assert lines[1] == "  W&B is not reached: going on offline (2 runs, such as a)"

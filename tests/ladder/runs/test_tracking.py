@@ -11,7 +11,9 @@ import pytest
 from tiny import run_of, start, train, wait
 from wandb_files import read_back
 
+from ladder.errors import UserError
 from ladder.runs import tracking
+from ladder.runs.notes import notes
 
 
 def test_offline_files_hold_what_a_comparison_needs(tmp_path: Path) -> None:
@@ -41,7 +43,9 @@ def test_a_failed_run_is_closed_as_failed_and_the_next_is_its_own(tmp_path: Path
     assert len(other["history"]) == 2
 
 
-def test_online_without_login_goes_on_offline_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_without_login_goes_on_offline_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
     monkeypatch.setattr(tracking, "INIT_TIMEOUT", 5.0)
@@ -50,6 +54,50 @@ def test_online_without_login_goes_on_offline_and_says_so(tmp_path: Path, monkey
     (read,) = read_back(run.dir.path)
     assert read["exit"] == 0
     assert "offline" in (run.dir.path / "train.log").read_text()
+    assert "not logged in; run `wandb login`" in capfd.readouterr().err, "the terminal says so, too"
+    status = run.dir.read_status()
+    assert status is not None and status.tracking is not None and "going on offline" in status.tracking
+
+
+def test_wandbs_environment_is_heeded_where_the_command_line_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"MODE": "dryrun", "PROJECT": "mine", "ENTITY": "team", "RUN_GROUP": "tries", "TAGS": "a, b,"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    run = run_of(tmp_path / "runs", "rung=gelu", "recipe.epochs=1", "wandb.mode=offline")
+    assert (run.wandb.project, run.wandb.entity, run.wandb.group) == ("mine", "team", "tries")
+    assert train(run).state == "done"
+    (read,) = read_back(tmp_path / "elsewhere")
+    assert (read["group"], read["tags"]) == ("tries", {"convnext_32", "gelu", "digits", "a", "b"})
+    given = run_of(tmp_path / "runs", "rung=gelu", "recipe.epochs=1", "wandb.mode=offline", "wandb.project=other")
+    assert given.wandb.project == "other" and given.config_hash == run.config_hash
+    told = notes([(run, []), (given, [])])
+    assert "W&B: project mine (WANDB_PROJECT), entity team (WANDB_ENTITY), group tries (WANDB_RUN_GROUP)" in told[0]
+    assert "wandb.project=other was given, not WANDB_PROJECT=mine" in told
+    for name in ("PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "DIR"):
+        monkeypatch.delenv(f"WANDB_{name}")
+    assert notes([(run_of(tmp_path / "runs", "rung=gelu"), [])]) == [], "our defaults are nothing to tell of"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("wandb.project=a/b", "wandb.project=a/b: W&B allows no / in it"),
+        (f"wandb.project={'x' * 129}", "W&B allows 1 to 128 characters"),
+        ("wandb.project=''", "W&B allows 1 to 128 characters"),
+        ("wandb.entity='my team'", "must be a user or team"),
+        (f"wandb.tags=[{'x' * 65}]", "has 65 characters; W&B allows 1 to 64"),
+        ("wandb.mode=on", "wandb.mode=on: allowed are online, offline, disabled"),
+        (f"ladder.name={'x' * 65}", "W&B allows tags of 64 characters"),
+    ],
+)
+def test_what_wandb_would_refuse_is_told_before_anything_starts(tmp_path: Path, given: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as told:
+        run_of(tmp_path, "rung=gelu", "wandb.mode=offline", given)
+    assert "\n" not in str(told.value)
 
 
 def test_no_secret_in_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
