@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   ladder publish runs/cifar10                   as the runs were tracked: online or offline
   ladder publish runs/cifar10 --mode offline    into runs/cifar10/wandb/, for `wandb sync`
   ladder publish runs/cifar10 --mode online --entity my-team
+  ladder publish runs/cifar10 --mode online --view    and a view of the runs, made or updated
 
 The run is called "STUDY summary", of job type summary, in the group of the study's runs. It holds the tables as
 wandb.Table, every chart, the report, and an artifact with the report, the charts as files, and the numbers as
@@ -44,6 +45,7 @@ ladder export writes them.
 )
 @click.option("--project", help="default: that of the runs")
 @click.option("--entity", help="user or team; default: that of the runs")
+@click.option("--view", is_flag=True, help="also make, or update, a saved view of the runs in the project's workspace")
 @options.compare("a table")
 @options.where()
 def main(
@@ -51,11 +53,12 @@ def main(
     mode: str | None,
     project: str | None,
     entity: str | None,
+    view: bool,
     compare: tuple[str, ...],
     where: dict[str, str],
 ) -> None:
     """Log a study's tables, charts and report as one summary run beside its runs in W&B."""
-    print(publish(study, mode=mode, project=project, entity=entity, compare=compare, where=where))
+    print(publish(study, mode=mode, project=project, entity=entity, view=view, compare=compare, where=where))
 
 
 def publish(
@@ -64,10 +67,13 @@ def publish(
     mode: str | None = None,
     project: str | None = None,
     entity: str | None = None,
+    view: bool = False,
     compare: Sequence[str] = (),
     where: Mapping[str, str] | None = None,
 ) -> str:
     """Log the summary run of one study; where it is, in words. What is None is as the study's own runs have it.
+
+    With `view` a saved view of the runs as well, the same one each time (extra `wandb-views`).
 
     Raises:
         UserError: as `analysis.load` and `analysis.summarise`; online without a login or an answer.
@@ -83,12 +89,38 @@ def publish(
     tracked = {**_tracked(contents.runs), **{k: v for k, v in asked.items() if v is not None}}
     if tracked["mode"] == "online":
         _check_login()
+    made = _view(contents, tracked) if view else None  # now: what can't be made is told before anything is sent
     with tempfile.TemporaryDirectory(prefix="ladder-publish-") as temporary:
         files = Path(temporary)
         charts = _draw([chart for _, chart in contents.charts], files / "figures")
         (files / "report.html").write_text(compose(contents), encoding="utf-8")
         export(study, files / "study", on_skip=lambda line: None)
-        return _log(contents, charts, files, folder, tracked)
+        lines = [_log(contents, charts, files, folder, tracked)]
+    if made is not None:
+        lines.append(_send(made, folder, tracked["mode"]))
+    return "\n".join(lines)
+
+
+def _view(contents: Contents, tracked: Mapping[str, Any]) -> Any:
+    """The view, not yet saved."""
+    from analysis.show.wandb_view import make
+
+    entity = tracked["entity"]
+    if entity is None and tracked["mode"] == "online":
+        import wandb
+
+        entity = wandb.Api().default_entity
+    study = str(contents.runs["study"].iloc[0])
+    return make(contents, entity or "ENTITY", tracked["project"], tracked["group"] or study)
+
+
+def _send(view: Any, folder: Path, mode: str) -> str:
+    from analysis.show.wandb_view import keep, save
+
+    if mode == "online":
+        return f"view: {save(view, folder)}"
+    sections = ", ".join(section.name for section in view.sections)
+    return f"view, not sent: {view.name} ({sections}); kept as {keep(view, folder)}"
 
 
 def _tracked(runs: pd.DataFrame) -> dict[str, Any]:

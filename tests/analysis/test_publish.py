@@ -82,3 +82,12 @@ def test_a_study_without_a_finished_run_is_told(make_study: Make) -> None:
     study.run("resnet", 0, state="running")
     with pytest.raises(UserError, match="no run is done yet"):
         publish(study.root, mode="offline")
+
+
+def test_a_view_offline_is_kept_and_said(make_study: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "changes")
+    study = make_study("mine").chain(seeds=(0,), rungs=("resnet", "gelu"))
+    assert main([str(study.root), "--mode", "offline", "--view"]) == 0
+    out = capsys.readouterr().out
+    assert "view, not sent: mine: rungs (Top-1 of the last epoch" in out and str(study.root / "wandb-view.json") in out
+    assert len(analysis.load(study.root)) == 2, "it is no run of the study"

@@ -21,6 +21,8 @@ class Server:
     def __init__(self, entity: str, project: str, runs: Sequence[Mapping[str, Any]]) -> None:
         self.entity, self.project, self.runs = entity, project, list(runs)
         self.unknown: list[str] = []
+        self.views: dict[str, dict[str, Any]] = {}  # saved ones, by id
+        self.refuses = False  # to save one
         self.history_read: list[str] = []  # ids of the runs whose history was asked for
         server = self
 
@@ -68,6 +70,8 @@ class Server:
             teams = {"edges": []}
             me = {"id": "VXNlcjox", "entity": self.entity, "username": self.entity, "email": "a@b.c", "flags": "{}"}
             return {"data": {"viewer": {**me, "name": self.entity, "teams": teams, "apiKeys": {"edges": []}}}}
+        if "mutation UpsertView2" in query and not self.refuses:
+            return {"data": {"upsertView": self._upserted(variables)}}
         if "serverInfo" in query:
             return {"data": {"serverInfo": {"features": []}}}
         if "query Runs(" in query:
@@ -90,6 +94,12 @@ class Server:
             return {"data": {"project": {"run": _node(run)}}}
         self.unknown.append(query)
         return {"errors": [{"message": f"unknown question: {query[:200]}"}]}
+
+    def _upserted(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        key = str(variables.get("id") or f"view{len(self.views)}")
+        inserted = key not in self.views
+        self.views[key] = {**variables, "spec": json.loads(variables["spec"])}
+        return {"view": {"id": key, "name": variables["name"]}, "inserted": inserted}
 
     def _project(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         if (variables["entity"], variables["project"]) != (self.entity, self.project):

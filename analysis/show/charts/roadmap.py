@@ -157,8 +157,7 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
 
 def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> None:
     """`room`: the part of the axes' width that a number beside the longest bar takes."""
-    groups = list(dict.fromkeys(bar.group for bar in data if bar.group))
-    colours = {group: style.COLOURS[i % len(style.COLOURS)] for i, group in enumerate([*groups, ""])}
+    colours = style.of_groups(bar.group for bar in data)
     base = next((bar for bar in data if bar.kind == "main"), None)
     low, high = _limits(data, room)
     marked = any(bar.paper is not None for bar in data)

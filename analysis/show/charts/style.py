@@ -34,6 +34,12 @@ FORMATS = ("svg", "pdf", "png")
 DPI = 200
 
 
+def of_groups(groups: Iterable[str]) -> dict[str, str]:
+    """A colour for each group of steps, in order; the last for those of none."""
+    named = list(dict.fromkeys(group for group in groups if group))
+    return {group: COLOURS[i % len(COLOURS)] for i, group in enumerate([*named, ""])}
+
+
 def settings(columns: int) -> Any:
     """matplotlib settings of a chart that is `columns` columns wide."""
     size = SIZES[columns]

@@ -15,7 +15,7 @@ class Residual(nn.Module):
 
 
 def make(
-    num_classes: int, in_chans: int, width: int = 24, depth: int = 4, norm: bool = False, shortcuts: bool = False
+    num_classes: int, in_chans: int, width: int = 24, depth: int = 2, norm: bool = False, shortcuts: bool = False
 ) -> nn.Module:
     """A network of `depth` layers of `width` channels; images of any size."""
     layers: list[nn.Module] = [nn.Conv2d(in_chans, width, 2, stride=2)]

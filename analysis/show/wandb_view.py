@@ -1,0 +1,147 @@
+"""Owns the saved view of a study in W&B: which runs it shows, how they are grouped and coloured, in which panels."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ladder.errors import UserError, one_line
+from ladder.paths import strict_json, write_atomic
+from ladder.runs.records import Unreadable, read_json
+
+if TYPE_CHECKING:
+    from analysis.compare.layout import Row
+    from analysis.report import Contents
+
+FILE = "wandb-view.json"  # in the study's folder: what was saved last, and W&B's id of it
+MOST_FAILED = 50  # runs that the view lists with their causes
+
+
+def colours(rows: Sequence[Row]) -> dict[str, str]:
+    """A colour for each rung: that of its group in the charts, the first rung's grey."""
+    from analysis.show.charts import style
+
+    of_group = style.of_groups(row.group for row in rows)
+    first = next((row for row in rows if row.kind == "main"), None)
+    return {row.rung: style.BASE if row is first and not row.group else of_group[row.group] for row in rows}
+
+
+def make(contents: Contents, entity: str, project: str, group: str) -> Any:
+    """The view (`wandb_workspaces.workspaces.Workspace`) of the runs in `group`; nothing is sent.
+
+    Raises UserError where wandb-workspaces is not installed.
+    """
+    try:
+        modules = ("expr", "reports.v2", "workspaces")
+        expr, wr, ws = (cast(Any, import_module(f"wandb_workspaces.{name}")) for name in modules)
+    except ImportError:
+        raise UserError("--view needs wandb-workspaces: pip install 'modernization-ladder[wandb-views]'") from None
+    by_rung: dict[str, Any] = {"groupby": wr.Config("rung"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+
+    def line(metric: str, title: str) -> Any:
+        return wr.LinePlot(title=title, x="epoch", y=[metric], **by_rung)
+
+    top1 = wr.BarPlot(title="top-1 %", metrics=["final/top1"], orientation="h", max_bars_to_show=100, **by_rung)
+
+    def scatter(metric: str, title: str, log: bool) -> Any:
+        x, y = wr.SummaryMetric(metric), wr.SummaryMetric("final/top1")
+        return wr.ScatterPlot(title=f"top-1 over {title}", x=x, y=y, log_x=log or None)
+
+    sections = [
+        ws.Section(
+            name="Top-1 of the last epoch: mean and std over seeds",
+            panels=[top1],
+            is_open=True,
+        ),
+        ws.Section(
+            name="Training",
+            panels=[line("top1", "top-1 %"), line("train_loss", "training loss"), line("eval_loss", "evaluation loss")],
+            is_open=True,
+        ),
+        ws.Section(
+            name="Cost",
+            panels=[
+                scatter("macs", "MACs", True),
+                scatter("params", "parameters", True),
+                scatter("images_per_s", "images/s in training", False),
+            ],
+            is_open=True,
+        ),
+    ]
+    for name, text in (("What each step is worth", _effects(contents)), ("Runs that failed", _failed(contents))):
+        if text:
+            sections.append(ws.Section(name=name, panels=[wr.MarkdownPanel(markdown=text)], is_open=True))
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"{group}: rungs",
+        sections=sections,
+        runset_settings=ws.RunsetSettings(
+            filters=expr.And(expr.Metric("Group") == group, expr.Metric("JobType") == "train"),
+            groupby=[expr.Config("rung")],
+            group_colors=dict(colours([row for table in contents.tables for row in table.rows])),
+        ),
+    )
+
+
+def _effects(contents: Contents) -> str:
+    """The effects of the steps as a Markdown table; nothing where the study tells none."""
+    from analysis.show.effect_grid import effects_grid
+    from analysis.show.formats import markdown_grid
+
+    return "" if contents.effects is None else markdown_grid(effects_grid(contents.effects, titles=True))
+
+
+def _failed(contents: Contents) -> str:
+    from analysis.show.escape import markdown
+
+    failed = contents.runs[contents.runs["state"] == "failed"]
+    lines = [f"- {markdown(str(run.run))}: {markdown(str(run.error))}" for run in failed.head(MOST_FAILED).itertuples()]
+    return "\n".join([*lines, *([f"- and {len(failed) - MOST_FAILED} more"] if len(failed) > MOST_FAILED else [])])
+
+
+def save(view: Any, folder: Path) -> str:
+    """Create the view in W&B, or update the one that `folder` keeps the id of; where it is.
+
+    Raises UserError where W&B does not take it; then nothing is noted.
+    """
+    kept = _kept(folder)
+    if (kept.get("entity"), kept.get("project")) == (view.entity, view.project):
+        view._internal_name, view._internal_id = kept["name"], kept["id"]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # W&B's own line about it
+            view.save()
+    except Exception as error:  # W&B's own errors have no common base
+        raise UserError(f"W&B did not take the view: {one_line(error)}") from None
+    _write(folder, view, {"name": view._internal_name, "id": view._internal_id})
+    return str(view.url)
+
+
+def keep(view: Any, folder: Path) -> Path:
+    """Write what `save` would send into the folder, and send nothing; the file."""
+    kept = _kept(folder)
+    return _write(folder, view, {key: kept[key] for key in ("name", "id") if key in kept})
+
+
+def _write(folder: Path, view: Any, identity: dict[str, Any]) -> Path:
+    spec = view._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    content = {"entity": view.entity, "project": view.project, **identity, "title": view.name, "spec": spec}
+    try:
+        write_atomic(folder / FILE, strict_json(content, 1), follow=False)
+    except OSError as error:
+        raise UserError(f"can't write {folder / FILE}: {error.strerror}") from None
+    return folder / FILE
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    """What the folder keeps of a view that was saved; nothing where it can't be read."""
+    try:
+        record = read_json(folder / FILE)
+    except Unreadable:
+        return {}
+    values = {} if record is None else record.values
+    return values if all(isinstance(values.get(k), str) for k in ("entity", "project", "name", "id")) else {}
