@@ -178,7 +178,8 @@ def _layer(event: _Event) -> Layer | None:
         return Layer("GRN", "norm")
     if "Pool" in name:
         reduces = getattr(module, "stride", None)
-        return Layer(f"max pool /{reduces}" if isinstance(reduces, int) else "pool", "pool")
+        kind = "avg" if name.startswith("Avg") else "max"
+        return Layer(f"{kind} pool /{reduces}" if isinstance(reduces, int) else "pool", "pool")
     if not list(module.parameters()):
         return Layer(name, "act")
     return Layer(name, "other")

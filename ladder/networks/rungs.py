@@ -310,6 +310,12 @@ def list_ladders() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "ladder").glob("*.yaml"))
 
 
+def placed(path: Path, values: Mapping[str, Any]) -> dict[str, str]:
+    """Where a ladder file lies, if what it names is looked for beside it: other files than the project's own."""
+    ours = path.resolve().parent == conf_dir() / "ladder" and values.get("network") != CallSpec.network
+    return {} if ours else {"folder": str(path.resolve().parent)}
+
+
 def is_installed(name: str, values: object) -> bool:
     """Whether a ladder of this name comes with the project, and is what `values` say."""
     return name in list_ladders() and load_ladder(name).values == values
@@ -328,5 +334,4 @@ def load_ladder(name: str | Path) -> Ladder:
         raise UserError(f"ladder file {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"ladder file {path}: must hold a mapping with name, network, base, steps")
-    here = {} if path.parent == conf_dir() / "ladder" else {"folder": str(path.parent.resolve())}
-    return Ladder.from_mapping({"name": path.stem, **values, **here})
+    return Ladder.from_mapping({"name": path.stem, **values, **placed(path, values)})

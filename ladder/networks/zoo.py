@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ladder.errors import UserError, unknown
 from ladder.networks.rungs import Ladder, load_ladder
-from ladder.networks.spec import Spec, TimmSpec
+from ladder.networks.spec import CallSpec, Spec, TimmSpec
 from ladder.paths import conf_dir
 
 # ladder.networks.build is imported where it is used: first, it would import timm, then this module, then itself.
@@ -97,7 +97,7 @@ def build_model(
 
 def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """What timm.create_model calls."""
-    from ladder.networks.build import net_class
+    from ladder.networks.build import build_net, net_class
 
     name = f"ladder_{ladder}_{rung}"
     chain = load_ladder(ladder)
@@ -107,6 +107,8 @@ def _timm_model(ladder: str, rung: str, pretrained: bool = False, **kwargs: Any)
     given = [overlay, source if isinstance(source, dict) else getattr(source, "__dict__", {})]
     if pretrained and not any(g.get(key) for g in given for key in ("url", "file", "state_dict", "hf_hub_id")):
         raise UserError(f"no weights of {name} are published: train it, or take timm's by ladder.zoo.load_timm_state")
+    if isinstance(spec, CallSpec):
+        return build_net(spec, **{key: kwargs[key] for key in ("num_classes", "in_chans") if key in kwargs})
     if isinstance(spec, TimmSpec):
         return _of_timm(name, spec.for_images(chain.image_size), pretrained, overlay, kwargs)
     spec = _take_spec(spec, kwargs, (*_NET_OPTIONS, "drop_path_rate", *_TIMM_OPTIONS))

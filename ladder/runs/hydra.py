@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import OURS, UserError, one_line, unknown
+from ladder.networks.rungs import placed
 from ladder.paths import conf_dir
 from ladder.runs.config import TrainConfig
 from ladder.common.yaml_files import read_yaml
@@ -41,9 +42,7 @@ def register_schema() -> None:
             if values is not None and not isinstance(values, dict):
                 raise UserError(f"{shown}: must hold keys and values, not {type(values).__name__}")
             if values and path.parent == Path(self.path, "ladder"):
-                values.setdefault("name", path.stem)
-                if Path(self.path).resolve() != conf_dir():
-                    values["folder"] = str(path.parent.resolve())  # of the functions and ladders that it names
+                values = {"name": path.stem, **values, **placed(path, values)}
             with open(path, encoding="utf-8") as file:
                 header = self._get_header_dict(file.read(512))
             config = OmegaConf.create(values or {})

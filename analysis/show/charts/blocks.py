@@ -105,7 +105,7 @@ def _real(now: str, then: str) -> bool:
     """Whether more changed than the block itself shows (its width, its strided convolution)."""
     inside = "in the first block"
     if now.startswith(inside) and then.startswith(inside):
-        return False
+        return ("pool" in now) != ("pool" in then)
     strip = str.maketrans("", "", "0123456789→")
     return now.translate(strip) != then.translate(strip) or "→" not in now
 

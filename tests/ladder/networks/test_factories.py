@@ -153,6 +153,18 @@ def test_a_function_beside_the_ladder_file_makes_the_network(tmp_path: Path) -> 
     assert "folder" not in spec.to_dict() and spec.replace(args={"width": 3}).folder == str(tmp_path)
 
 
+def test_a_file_of_ours_is_looked_for_beside_only_where_it_names_a_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ladder").mkdir()
+    monkeypatch.setattr("ladder.networks.rungs.conf_dir", lambda: tmp_path)
+    assert ladder_in(tmp_path / "ladder", RESNET).folder is None
+    text = "network: call\nbase: {name: a, spec: {target: nets_e.make}}\n"
+    assert ladder_in(tmp_path / "ladder", text).folder == str(tmp_path / "ladder")
+    (tmp_path / "ladder" / "nets_e.py").write_text(FACTORY)
+    assert build_net(load_ladder("mine").rungs[0].spec, num_classes=3).__class__ is torch.nn.Sequential
+
+
 def test_a_function_gets_the_image_size_where_it_takes_one(tmp_path: Path) -> None:
     spec = call(tmp_path, "target: nets_b.sized", "nets_b").replace(image_size=6)
     check_image_size(spec, 6)
