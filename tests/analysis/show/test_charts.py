@@ -25,6 +25,7 @@ from analysis.show.collection import paper_charts, stems, study_charts
 from ladder.errors import UserError
 from ladder.networks.cost import measure_cost
 from ladder.networks.rungs import load_ladder
+from ladder.networks.spec import TimmSpec
 from ladder.networks.zoo import build_model
 
 Make = Callable[..., Any]
@@ -333,17 +334,12 @@ def test_charts_of_several_tables_have_names_of_their_own(make_study: Make) -> N
 
 
 def test_blocks_of_timms_resnet_tell_of_its_stem_and_its_shortcut() -> None:
-    from analysis.show.charts.blocks import drawings
-
     ladder = load_ladder("resnet_d")
-    notes = {drawing.rung: drawing.notes for drawing in drawings(ladder, ladder.rungs, 64)}
+    notes = {drawing.rung: drawing.notes for drawing in blocks.drawings(ladder, ladder.rungs, 64)}
     assert any("3×3, 32→64" in note for note in notes["deep_stem"])
     assert any("avg pool /2" in note for note in notes["average_shortcut"])
 
 
 def test_a_network_without_equal_blocks_has_no_drawing() -> None:
-    from analysis.show.anatomy import anatomy
-    from ladder.networks.spec import TimmSpec
-
     with pytest.raises(UserError, match="no drawing of the blocks: this network has no sequence of equal blocks"):
         anatomy(TimmSpec("vgg11"), 64)

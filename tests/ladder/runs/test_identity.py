@@ -121,7 +121,7 @@ def test_a_seed_that_would_share_its_draws_is_refused(seed: int) -> None:
         ("+recipe.weight_decy=0.2", "unknown config key of recipe 'weight_decy'; did you mean weight_decay"),
         ("+dta.image_size=8", "unknown config key 'dta'; did you mean data"),
         ("+engine.save=1", "unknown config key of engine 'save'"),
-        ("++wandb.tags=[a]", "unknown config key of wandb 'tags'"),
+        ("++wandb.notes=[a]", "unknown config key of wandb 'notes'"),
         ("+spec.kernels=3", "unknown config key of spec 'kernels'"),
         ("+design.runz=3", "unknown config key of design 'runz'; did you mean runs"),
         ("engine.save_every=nan", "engine.save_every=nan: must be seconds"),
