@@ -202,7 +202,7 @@ def _line(group: Sequence[Run], speeds: Speeds, images: tuple[int, int] | None) 
         raise UserError(f"recipe.batch_size={recipe.batch_size}: {run.data.name} has {train} training images")
     with torch.device("meta"):
         net = build_net(run.spec, num_classes=classes, in_chans=run.data.in_chans)
-    cost = measure_cost(net, run.data.image_size)
+    cost = measure_cost(net, run.data.image_size, run.data.in_chans)
     trained, tested = steps * recipe.batch_size, evaluated * -(-recipe.epochs // run.engine.eval_every)
     estimate: Estimate | None = speeds.of(run.rung.name, cost.macs, run.data.image_size, run.engine.precision)
     hours = None if estimate is None else (trained / estimate.train + tested / estimate.infer) / 3600

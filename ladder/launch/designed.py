@@ -149,7 +149,7 @@ def macs_of(ladder: Ladder, image_size: int, num_classes: int, in_chans: int = 3
         spec = ladder.subset(steps).spec.for_images(image_size)
         with torch.device("meta"):
             model = build_net(spec, num_classes=num_classes, in_chans=in_chans)
-        return float(measure_cost(model, image_size).macs)
+        return float(measure_cost(model, image_size, in_chans).macs)
 
     return macs
 

@@ -37,7 +37,7 @@ def build_call(spec: CallSpec, num_classes: int, in_chans: int) -> nn.Module:
         given[known] = spec.drop_path
     try:
         net = _made(target, given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise UserError(f"{spec.target}({shown}) raises {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(net, nn.Module):
@@ -93,13 +93,14 @@ def _module(spec: CallSpec) -> Any:
     if spec.folder is not None and spec.folder not in sys.path:
         sys.path.insert(0, spec.folder)
     try:
-        return importlib.import_module(name)
+        with torch.device("cpu"):  # what a module makes for itself is real, also where the first network is a sketch
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             beside = f", nor beside the ladder file in {spec.folder}" if spec.folder else ""
             raise UserError(f"spec.target={spec.target}: no module {error.name} on the Python path{beside}") from None
         raise UserError(f"spec.target={spec.target}: importing {name} raises {one_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"spec.target={spec.target}: importing {name} raises {type(error).__name__}: {one_line(error)}"
         ) from error

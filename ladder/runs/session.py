@@ -202,7 +202,7 @@ def _cause(error: Exception, run: Run) -> str:
 def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None], status: Status) -> dict[str, Any]:
     """What `result.json` says of a run besides its figures."""
     info, rung = engine.data.info, run.rung
-    cost = measure_cost(engine.model, run.data.image_size)
+    cost = measure_cost(engine.model, run.data.image_size, run.data.in_chans)
     cuda = engine.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(engine.device) if cuda else _peak_rss()
     commit, dirty = code

@@ -51,6 +51,14 @@ def needs_values(num_classes, in_chans):
     layers = [nn.Conv2d(in_chans, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(width, num_classes))
 
+def leaves(num_classes, in_chans):
+    raise SystemExit(3)
+
+SHARED = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))
+
+def shared(num_classes, in_chans):
+    return SHARED
+
 def breaks(num_classes, in_chans):
     raise KeyError("width")
 
@@ -171,6 +179,23 @@ def test_a_function_gets_the_image_size_where_it_takes_one(tmp_path: Path) -> No
     assert build_net(spec, num_classes=7, in_chans=1)(torch.zeros(2, 1, 6, 6)).shape == (2, 7)
 
 
+def test_what_a_module_makes_when_it_is_imported_is_real(tmp_path: Path) -> None:
+    spec = call(tmp_path, "target: nets_f.shared", "nets_f")
+    check_image_size(spec, 32, 10, 1)
+    net = build_net(spec, num_classes=10, in_chans=1)
+    assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 10), "also where it was first imported for a sketch"
+
+
+def test_a_network_without_convolutions_trains_on_gray_images(tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "ladder"
+    folder.mkdir(parents=True)
+    (folder / "nets_g.py").write_text(FACTORY)
+    (folder / "flat.yaml").write_text("network: call\nbase: {name: a, spec: {target: nets_g.shared}}\n")
+    few = ["data=digits", "recipe.epochs=1", "recipe.warmup_epochs=0", "data.fraction=0.1", "wandb.mode=disabled"]
+    (run,) = runs_of(["ladder=flat", f"runs_dir={tmp_path}", "data.image_size=32", *few], tmp_path / "mine")
+    assert train(run).state == "done"
+
+
 def test_a_function_that_reads_values_of_tensors_is_checked_too(tmp_path: Path) -> None:
     check_image_size(call(tmp_path, "target: nets_c.needs_values", "nets_c"), 6)
 
@@ -185,6 +210,7 @@ def test_a_function_that_reads_values_of_tensors_is_checked_too(tmp_path: Path) 
         ("target: nets_d.make, args: {widht: 3}", "unknown argument of nets_d.make 'widht'; did you mean width"),
         ("target: nets_d.make, args: {in_chans: 3}", "spec.args.in_chans: is data.in_chans"),
         ("target: nets_d.breaks", "nets_d.breaks(num_classes=10, in_chans=3) raises KeyError: 'width'"),
+        ("target: nets_d.leaves", "nets_d.leaves(num_classes=10, in_chans=3) raises SystemExit: 3"),
         ("target: nets_d.text", "nets_d.text returns str: must return a torch.nn.Module"),
         ("target: nets_d.deep", "its network gives [1, 10, 32, 32] for one image; must give logits, [1, 10]"),
         ("target: nets_d.deep, args: {a: 1}", "raises AssertionError"),
