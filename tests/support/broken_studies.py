@@ -296,7 +296,10 @@ class Breaker:
         """study.json holds other values."""
         path = self.study / "study.json"
         values = json.loads(path.read_text())
-        command = next(iter(values["launches"]))
+        if not isinstance(values, dict) or not isinstance(values.get("launches"), dict):  # broken before
+            return
+        command = next(iter(values["launches"]), "ladder train")
+        ladders = values.get("ladders") or {}
         choices: dict[str, Callable[[], Any]] = {
             "an odd value": lambda: self._with_odd(values),
             "an odd command": lambda: {"format": 1, "launches": {odd_key(self.random): {"runs": ["a"]}}},
@@ -304,6 +307,9 @@ class Breaker:
             "odd labels": lambda: {"format": 1, "launches": {command: {"runs": [odd(self.random) for _ in range(3)]}}},
             "names of elsewhere": lambda: {"launches": {command: {"runs": ["../../outside/run", "/etc", ".", ""]}}},
             "no launches": lambda: {"format": 1},
+            "odd ladders": lambda: {**values, "ladders": odd(self.random)},
+            "an odd ladder": lambda: {**values, "ladders": {name: self._with_odd(v) for name, v in ladders.items()}},
+            "a ladder of others": lambda: {**values, "ladders": {"convnext_32": odd(self.random)}},
             "another format": lambda: {**values, "format": 99},
             "only an odd value": lambda: odd(self.random),
         }

@@ -131,8 +131,8 @@ def odd_ladder_file(rng: random.Random) -> bytes:
         return odd_yaml(rng, path.read_text())
     values = yaml.safe_load(path.read_text())
     changes = [s["change"] for s in values.get("steps") or [] if s.get("change")]
-    place = rng.choice([values["base"]["spec"], *changes])
-    field = rng.choice(dataclasses.fields(SPECS[values["network"]]))
+    place = rng.choice([values["base"].setdefault("spec", {}), *changes])
+    field = rng.choice(dataclasses.fields(SPECS[values.get("network", "roadmap")]))
     odd = rng.choice(_HUGE)
     place[field.name] = [odd] * rng.choice((1, 4, 4, 40, 5000)) if isinstance(field.default, tuple) else odd
     return yaml.safe_dump(values, sort_keys=False).encode()

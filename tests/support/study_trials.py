@@ -65,10 +65,10 @@ _plans: dict[tuple[str, ...], Any] = {}
 def _cached(runs_of: Callable[..., Any]) -> Callable[..., Any]:
     """Composing configs takes half a second, and has nothing to do with the study."""
 
-    def cached(overrides: list[str]) -> Any:
+    def cached(overrides: list[str], *more: Any) -> Any:
         key = tuple(overrides)
         if key not in _plans:
-            _plans[key] = runs_of(overrides)
+            _plans[key] = runs_of(overrides, *more)
         return _plans[key]
 
     return cached
