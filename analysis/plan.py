@@ -79,6 +79,17 @@ class Plan:
     resolve: Resolve | None = None
     widths: Widths | None = None  # of runs of subsets: what they tell of each step
 
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the speeds are a GPU's, as far as their source names one."""
+        sources = " ".join(line.note or "" for line in self.lines).lower()
+        return any(word in sources for word in (*PEAKS, "nvidia", "cuda", "gpu", "rtx"))
+
+    @property
+    def kind_of_hours(self) -> str:
+        """What the hours of all runs are called."""
+        return "GPU-hours" if self.on_gpus else "hours"
+
 
 @dataclass(frozen=True)
 class Resolve:
@@ -252,7 +263,7 @@ def _sizes(run: Run, images: tuple[int, int] | None) -> tuple[int, int, int]:
 
 def _assumptions(lines: Sequence[Line]) -> list[str]:
     said = [
-        "one GPU a run, the longest runs first; the data keeps up with the GPU; start-up and checkpoints take no time",
+        "one device a run, the longest runs first; the data keeps up with it; start-up and checkpoints take no time",
         "each epoch trains on whole batches only; evaluation is as often as engine.eval_every says",
     ]
     by_how = {how: [line for line in lines if line.how == how] for how in ("measured", "scaled", "assumed", None)}
@@ -275,7 +286,10 @@ def _assumptions(lines: Sequence[Line]) -> list[str]:
 
 def render(plan: Plan) -> str:
     """What a person reads."""
-    cells = [["rung", "runs", "steps", "params M", "MACs G", "images/s", "", "h a run", "GPU-h"]]
+    in_millions = all(line.macs < 1e9 for line in plan.lines)
+    scale, unit = (1e6, "M") if in_millions else (1e9, "G")
+    each = "GPU-h" if plan.on_gpus else "h in all"
+    cells = [["rung", "runs", "steps", "params M", f"MACs {unit}", "images/s", "", "h a run", each]]
     for line in plan.lines:
         timed = line.images_per_s is not None and line.hours is not None
         cells.append(
@@ -284,7 +298,7 @@ def render(plan: Plan) -> str:
                 str(line.runs),
                 f"{line.steps:,}",
                 f"{line.params / 1e6:.2f}",
-                f"{line.macs / 1e9:.3f}",
+                f"{line.macs / scale:.{1 if in_millions else 3}f}",
                 f"{line.images_per_s:,.0f}" if timed else "?",
                 line.how or "",
                 _hours(line.hours) if line.hours is not None else "?",
@@ -297,7 +311,8 @@ def render(plan: Plan) -> str:
     ]
     total = [f"{plan.runs} runs, {plan.steps:,} steps, {si(plan.macs)}MACs"]
     if plan.gpu_hours is not None and plan.wall_hours is not None:
-        total += [f"{_hours(plan.gpu_hours)} GPU-hours, {_hours(plan.wall_hours)} h on {plan.gpus} GPUs"]
+        at_once = f"on {plan.gpus} GPUs" if plan.on_gpus else f"with {plan.gpus} at a time"
+        total += [f"{_hours(plan.gpu_hours)} {plan.kind_of_hours}, {_hours(plan.wall_hours)} h {at_once}"]
     total += [f"{plan.disk_bytes / 1e9:.1f} GB on disk"]
     return "\n".join(
         [*rows, "", "; ".join(total), *_resolution(plan), "", "Assumed:", *(f"- {each}" for each in plan.assumptions)]
@@ -330,7 +345,7 @@ def _resolution(plan: Plan) -> list[str]:
         needed = plan.resolve
         among = f"among all {found.changes} at once" if needed.interval == "all" else "by itself"
         cost = [f"{needed.runs:,} runs"]
-        cost += [f"{_hours(needed.gpu_hours)} GPU-hours"] if needed.gpu_hours is not None else []
+        cost += [f"{_hours(needed.gpu_hours)} {plan.kind_of_hours}"] if needed.gpu_hours is not None else []
         cost += [f"{needed.disk_bytes / 1e9:.1f} GB on disk"]
         lines.append(f"A change of {needed.points:g} points, {among}: {needed.seeds} seeds a rung; {', '.join(cost)}")
     return lines

@@ -176,3 +176,9 @@ def test_it_says_what_the_sweep_resolves_and_the_seeds_that_a_change_takes(
     with pytest.raises(UserError, match="no two rungs to compare"):
         plan.main([*SWEEP[:1], "rung=12", *SWEEP[2:], "--resolve", "1"])
     assert planned(capsys, *SWEEP[:1], "rung=12", *SWEEP[2:])["resolution"] is None
+
+
+def test_hours_of_a_cpu_are_no_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main(["experiment=demo", "--study", "runs/published/demo"]) == 0
+    out = capsys.readouterr().out
+    assert "GPU" not in out and "MACs M" in out and "h in all" in out and "h with 1 at a time" in out
