@@ -303,7 +303,8 @@ class FactorySpec(Spec):
         own: dict[str, Any] = {}
         given: dict[str, Any] = {}
         for key, value in values.items():
-            (given if key.partition(".")[0] == PREFIX else own)[key] = value
+            name = str(key)  # YAML has keys of other types
+            (given if name.partition(".")[0] == PREFIX else own)[name] = value
         return super().from_mapping({**own, PREFIX: arguments(written_over({}, given))})
 
     def replace(self, **changes: Any) -> Self:
@@ -397,6 +398,9 @@ class CallSpec(FactorySpec):
         if self.image_size is not None:
             check_number("image_size", self.image_size, LARGEST_IMAGE)
         check_rate("drop_path", self.drop_path)
+        code: object = self.code
+        if code is not None and not isinstance(code, str):
+            raise UserError(f"spec.code={code!r}: must be null: a run takes the digest of the function's file")
         _check_arguments(self.args, ("num_classes", "in_chans", "image_size"))
 
     @classmethod
