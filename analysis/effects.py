@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +95,15 @@ def _best(found: Answer, max_macs: float | None, min_speed: float | None) -> tup
     from ladder.launch.designed import macs_of
 
     run = found.cases.runs.iloc[0]
-    macs = macs_of(found.cases.ladder, int(run["image_size"]), int(run["num_classes"]), int(run["in_chans"]))
+    cases = found.cases
+    macs: Callable[[tuple[str, ...]], float]
+    if cases.ladder.network == "call":  # whose code is not run here
+        if max_macs is not None:
+            raise UserError("--max-macs: of a function's networks only those that were trained have known MACs")
+        known = {row.steps: float(each) for row, each in zip(cases.rows, cases.runs["macs"], strict=True)}
+        macs = partial(_lookup, known)
+    else:
+        macs = macs_of(cases.ladder, int(run["image_size"]), int(run["num_classes"]), int(run["in_chans"]))
     limit = None if max_macs is None else max_macs * 1e6
     subsets = best(found.fit, macs, most_macs=limit, least_speed=min_speed)
     levels = [one.levels for one in subsets]
@@ -101,6 +112,10 @@ def _best(found: Answer, max_macs: float | None, min_speed: float | None) -> tup
     else:
         commands = [command_for(str(run["path"]), [one.steps for one in subsets], levels[0])]
     return best_grid(found, subsets), commands
+
+
+def _lookup(known: Mapping[tuple[str, ...], float], steps: tuple[str, ...]) -> float:
+    return known.get(steps, math.nan)
 
 
 def _written(found: Answer, kind: str, best: Grid | None, commands: list[str]) -> str:

@@ -61,7 +61,7 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
             continue
         known = ladder_of(str(ladder), map(str, mine["path"]))
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
-        for part, choice in _parts(mine, compare, known):
+        for part, choice in _parts(_told_apart(mine, known), compare, known):
             messages = _check(part, known)
             changed = _overridden(part, known)
             out.append(Group(str(ladder), known, part, choice, (*notes, *note, *messages, *changed), bool(changed)))
@@ -128,6 +128,29 @@ def without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if not len(again):
         return runs, []
     return runs.drop(index=again.index), [f"in more than one of the studies, counted once: {len(again)}"]
+
+
+def _told_apart(runs: pd.DataFrame, ladder: Ladder | None) -> pd.DataFrame:
+    """The runs, those of one step by itself (`steps=[gelu]`) not under the name of the rung, where both are there."""
+    if ladder is None:
+        return runs
+    rungs = {rung.name: rung.spec for rung in (*ladder.rungs, *ladder.side_rungs)}
+    alone: dict[Any, str] = {}
+    others: set[str] = set()
+    for index, path, name in zip(runs.index, runs["path"], runs["rung"], strict=True):
+        steps = (read_config(str(path)) or {}).get("steps") if name in rungs else None
+        if steps is not None and steps == [name] and ladder.subset(steps).spec != rungs[name]:
+            alone[index] = name
+        elif name in rungs:
+            others.add(name)
+    changed = {index: name for index, name in alone.items() if name in others}
+    if not changed:
+        return runs
+    runs = runs.copy()
+    for index, name in changed.items():
+        runs.loc[index, "rung"] = f"only_{name}"
+        runs.loc[index, "title"] = f"only {name.replace('_', ' ')}"
+    return runs
 
 
 def _parts(

@@ -165,7 +165,7 @@ def matrix_grid(answer: Answer) -> Grid:
 
 def best_grid(answer: Answer, found: Sequence[Foretold]) -> Grid:
     """Subsets that are expected to be best."""
-    unit, scale = macs_unit([one.macs for one in found])
+    unit, scale = macs_unit([one.macs for one in found if not math.isnan(one.macs)])
     columns = [Column("subset", left=True), Column("expected top-1 %"), Column("95%")]
     columns += [Column(f"MACs {unit}"), Column("images/s"), Column("tried", left=True)]
     lines = []
@@ -175,7 +175,14 @@ def best_grid(answer: Answer, found: Sequence[Foretold]) -> Grid:
         expected, *ends = (_percent(answer, value) for value in (one.top1.delta, one.top1.low, one.top1.high))
         speed = NONE if math.isnan(one.images_per_s) else f"{one.images_per_s:,.0f}"
         interval = f"{ends[0]:.2f} to {ends[1]:.2f}"
-        cells = (name, f"{expected:.2f}", interval, f"{one.macs / scale:.3g}", speed, "yes" if one.tried else "")
+        cells = (
+            name,
+            f"{expected:.2f}",
+            interval,
+            NONE if math.isnan(one.macs) else f"{one.macs / scale:.3g}",
+            speed,
+            "yes" if one.tried else "",
+        )
         lines.append(Line(cells, "main"))
     split = answer.cases.runs.iloc[0]["eval_split"]
     notes = ["95%: where one run will be, each by itself; the best of many guesses is likely to be too high"]

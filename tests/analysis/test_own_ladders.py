@@ -138,3 +138,19 @@ def test_no_command_runs_the_code_of_a_study(trained: Path, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"build it and give it: load_model\(path, into=network\)"):
         package.load_model(runs["path"].iloc[0])
     assert precious.read_text() == "mine" and "my_nets" not in sys.modules
+
+
+def test_a_step_by_itself_is_not_the_rung_of_its_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As designs of few steps have both."""
+    if not Path("my_first").exists():
+        shutil.copytree(ROOT / "docs" / "my_first", "my_first")
+    where = ("--config-dir", "my_first", "ladder=my_first", *FEW, "study=both")
+    ladder(place, "train", "-m", *where, "steps=[],[batch_norm],[shortcuts],[batch_norm,shortcuts]", "seed=0,1")
+    ladder(place, "train", *where, "rung=shortcuts", "seed=2")
+    assert cli.main(["table", "runs/both"]) == 0
+    assert "only_shortcuts (not a rung)" in capsys.readouterr().out
+    assert cli.main(["effects", "runs/both", "--best"]) == 0
+    out = capsys.readouterr().out
+    assert "batch_norm+shortcuts" in out and "9 runs of 4 networks" in out
+    with pytest.raises(UserError, match="--max-macs: of a function's networks only those that were trained"):
+        cli.main(["effects", "runs/both", "--best", "--max-macs", "3"])
