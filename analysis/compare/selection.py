@@ -137,12 +137,14 @@ def _told_apart(runs: pd.DataFrame, ladder: Ladder | None) -> pd.DataFrame:
     rungs = {rung.name: rung.spec for rung in (*ladder.rungs, *ladder.side_rungs)}
     alone: dict[Any, str] = {}
     others: set[str] = set()
-    for index, path, name in zip(runs.index, runs["path"], runs["rung"], strict=True):
-        steps = (read_config(str(path)) or {}).get("steps") if name in rungs else None
-        if steps is not None and steps == [name] and ladder.subset(steps).spec != rungs[name]:
-            alone[index] = name
-        elif name in rungs:
+    mine = runs[runs["rung"].isin(list(rungs))]
+    told = mine["rung_index"].notna() | mine["parent"].notna()  # by a result
+    for index, path, name, own in zip(mine.index, map(str, mine["path"]), map(str, mine["rung"]), told, strict=True):
+        # unparsed: a config takes as long to parse as all else of a run to read
+        if own or "steps: null" in spec_text(path) or (read_config(path) or {}).get("steps") != [name]:
             others.add(name)
+        elif ladder.subset([name]).spec != rungs[name]:
+            alone[index] = name
     changed = {index: name for index, name in alone.items() if name in others}
     if not changed:
         return runs
