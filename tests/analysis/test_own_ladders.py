@@ -140,6 +140,7 @@ def test_no_command_runs_the_code_of_a_study(trained: Path, tmp_path: Path, monk
     assert precious.read_text() == "mine" and "my_nets" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_step_by_itself_is_not_the_rung_of_its_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As designs of few steps have both."""
     if not Path("my_first").exists():

@@ -274,7 +274,9 @@ OF_TIMM = [
 ]
 
 
-@pytest.mark.parametrize("name", OF_TIMM)
+@pytest.mark.parametrize(
+    "name", [n if "_32_" in n or n.endswith("_se") else pytest.param(n, marks=pytest.mark.slow) for n in OF_TIMM]
+)
 def test_a_rung_of_timms_network_is_a_timm_model(name: str) -> None:
     model = timm.create_model(name, num_classes=7, in_chans=1).eval()
     size = model.pretrained_cfg["input_size"][-1]
