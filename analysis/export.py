@@ -61,10 +61,11 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     from analysis.compare.reproduce import launches
     from analysis.read import packed
     from analysis.read.columns import UNREADABLE
-    from analysis.read.configs import flatten, read_config
+    from analysis.read.configs import read_config
     from analysis.read.load import load
     from analysis.read.predictions import all_of
     from analysis.show.files import write
+    from ladder.common.nested import flatten
     from ladder.launch import design_file
     from ladder.networks.rungs import is_installed
     from ladder.runs.predictions import FILE

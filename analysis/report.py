@@ -241,8 +241,9 @@ def _failures(contents: Contents) -> str:
 
 
 def _configuration(runs: pd.DataFrame, tables: Sequence[Table]) -> str:
-    from analysis.read.configs import differences, flatten, read_config, show
+    from analysis.read.configs import differences, read_config, show
     from analysis.show import page
+    from ladder.common.nested import flatten
 
     done = runs[runs["state"] == "done"]
     configs = [c for c in (read_config(str(p)) for p in done["path"]) if c is not None]

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from analysis.compare.overrides import OWN, ladder_of, overrides
 from analysis.compare.selection import natural, of_known_settings, only, unreadable, without_copies
 from analysis.compare.stats import LEVEL, Summary
-from analysis.read.configs import flatten, may_change_results, read_config, show
+from analysis.read.configs import may_change_results, read_config, show
 from analysis.show import options
 from analysis.show.cells import NOISE, NONE, Column, Grid, Line, spread
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
 from ladder.common.command import command
+from ladder.common.nested import flatten
 from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.read.configs import lookup, read_config
 from analysis.read.packed import of_run
+from ladder.common.nested import flatten
 from ladder.errors import UserError
-from ladder.networks.arguments import PREFIX, flat
+from ladder.networks.arguments import PREFIX
 from ladder.runs.records import Unreadable, read_text
 from ladder.runs.study import FILE, noted_ladders
 
@@ -73,7 +74,7 @@ def overrides(path: str, ladder: Ladder | None) -> dict[str, Any]:
     if "image_size" in own:
         own["image_size"] = (config.get("data") or {}).get("image_size", own["image_size"])
     own.pop("code", None)  # of the same function: told of by itself
-    own, given = flat(own), flat(spec)
+    own, given = flatten(own), flatten(spec)
     return {key: given[key] for key, value in own.items() if key in given and given[key] != value} | {
         key: value for key, value in given.items() if key.startswith(f"{PREFIX}.") and key not in own
     }

@@ -11,7 +11,6 @@ from analysis.read.columns import UNREADABLE
 from analysis.read.configs import (
     OWN_KEYS,
     differences,
-    flatten,
     likely,
     may_change_results,
     read_config,
@@ -19,6 +18,7 @@ from analysis.read.configs import (
     why_unreadable,
     written,
 )
+from ladder.common.nested import flatten
 from ladder.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ def _check(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
             raise UserError(_refusal(runs, found or differences(configs, (*OWN_KEYS, "ladder"))))
         if len({_CONTENT in flatten(config) for config in configs}) > 1:
             notes.append("of some runs, by an earlier version, only the name of the data set tells that it is the same")
-    notes += _codes(done)
+    if ladder is not None and ladder.network == "call":
+        notes += _codes(done)
     for rung, mine in done.groupby("rung"):
         texts = mine.assign(text=[spec_text(str(p)) for p in mine["path"]]).drop_duplicates("text")
         if len(texts) > 1:

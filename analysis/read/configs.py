@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ladder.common.nested import flatten
 from ladder.runs.records import Record, Unreadable, read_yaml
 
 # These say which network, which repetition, or where it ran: they never make two runs incomparable.
@@ -74,22 +75,6 @@ def why_unreadable(path: str) -> str:
     except Unreadable as reason:
         return str(reason)
     return "config.yaml is missing"
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys, as a Hydra override spells them.
-
-    >>> flatten({"recipe": {"lr": 0.1}, "seed": 0})
-    {'recipe.lr': 0.1, 'seed': 0}
-    """
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            out |= flatten(value, f"{name}.")
-        else:
-            out[name] = value
-    return out
 
 
 def differences(configs: Iterable[Mapping[str, Any]], ignore: Iterable[str] = OWN_KEYS) -> dict[str, list[Any]]:

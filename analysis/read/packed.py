@@ -160,7 +160,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def unflatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested mappings: what `analysis.read.configs.flatten` undoes.
+    """Dotted keys as nested mappings: what `ladder.common.nested.flatten` undoes.
 
     >>> unflatten({"recipe.lr": 0.1, "seed": 0})
     {'recipe': {'lr': 0.1}, 'seed': 0}

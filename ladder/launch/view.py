@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
+from ladder.common.nested import flatten
 from ladder.common.streams import Steady, say
 from ladder.launch.child import LOG
-from ladder.networks.arguments import flat
 from ladder.runs.folder import RunDir, Status
 from ladder.runs.outcome import NOT_STARTED, Outcome
 from ladder.runs.resolve import Run
@@ -164,8 +164,8 @@ def _names(runs: Sequence[Run]) -> list[str]:
         if names.count(name) == 1:
             out.append(name)
             continue
-        twins = [flat(other.config) for other, same in zip(runs, names, strict=True) if same == name]
-        mine = flat(run.config)
+        twins = [flatten(other.config) for other, same in zip(runs, names, strict=True) if same == name]
+        mine = flatten(run.config)
         keys = [k for k in mine if k != "study" and any(twin.get(k) != mine[k] for twin in twins)]
         out.append(" ".join([name, *(f"{key.rpartition('.')[2]}={mine[key]}" for key in keys[:3])]))
     return out

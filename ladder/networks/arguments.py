@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ladder.common.nested import flatten
 from ladder.errors import UserError
 
 Arguments = tuple[tuple[str, Any], ...]  # dotted name and value, sorted, with tuples for lists: equal if the calls are
@@ -12,24 +13,8 @@ Arguments = tuple[tuple[str, Any], ...]  # dotted name and value, sorted, with t
 PREFIX = "args"  # the key of a spec that holds them
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys.
-
-    >>> flat({"args": {"block_args": {"attn_layer": "se"}, "stem_width": 32}})
-    {'args.block_args.attn_layer': 'se', 'args.stem_width': 32}
-    """
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            out |= flat(value, f"{name}.")
-        else:
-            out[name] = value
-    return out
-
-
 def nested(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The inverse of `flat`, with lists for tuples."""
+    """The inverse of `flatten`, with lists for tuples."""
     out: dict[str, Any] = {}
     for name, value in values:
         *path, last = name.split(".")
@@ -42,8 +27,8 @@ def nested(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def written_over(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Values, flat, after a change to them: a key replaces what it held before, whether one value or a whole branch."""
-    out = flat(before)
-    for key, value in flat(change).items():
+    out = flatten(before)
+    for key, value in flatten(change).items():
         parts = key.split(".")
         above = {".".join(parts[:i]) for i in range(1, len(parts))}
         out = {k: v for k, v in out.items() if k not in above and not k.startswith(f"{key}.")}
@@ -54,7 +39,7 @@ def written_over(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
 def arguments(values: Mapping[str, Any]) -> Arguments:
     """The flat `args.` values of a spec as its field holds them. Raises UserError for what no argument can be."""
     found: dict[str, Any] = {}
-    for key, value in flat(values).items():
+    for key, value in flatten(values).items():
         if key == PREFIX and not value:  # an empty mapping
             continue
         name = key.removeprefix(f"{PREFIX}.")

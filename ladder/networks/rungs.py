@@ -17,8 +17,8 @@ from ladder.paths import conf_dir
 _KEYS = (
     *("name", "title", "network", "source", "paper_data", "image_size", "evaluation", "kind"),
     *("base", "steps", "side", "references"),
-    "folder",  # where the file lies, if it is not one of ours: Hydra's reader adds it
 )
+_FOLDER = "folder"  # where the file lies (`placed`): added by who reads it, never by the file itself
 
 # What the command line reads as something else than a name: a place on the ladder, the top, nothing.
 _NOT_A_NAME = re.compile(r"\s*|null|true|false|[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)", re.I)
@@ -205,8 +205,8 @@ class Ladder:
         """
         try:
             for key in values:
-                if key not in _KEYS[: None if not foreign else -1]:
-                    raise unknown("key", key, _KEYS[:-1])
+                if key not in _KEYS and (foreign or key != _FOLDER):
+                    raise unknown("key", key, _KEYS)
             if foreign and "from" in values["base"]:
                 raise UserError("a study's ladder holds its base in full: base.from is for a file of one's own")
             values = _continued(values)
@@ -226,9 +226,9 @@ class Ladder:
                     for r in values.get("references") or []
                 ),
                 paper_data=str(values.get("paper_data", "imagenet")),
-                folder=values.get("folder"),
+                folder=values.get(_FOLDER),
                 foreign=foreign,
-                values={key: value for key, value in values.items() if key != "folder"},
+                values={key: value for key, value in values.items() if key != _FOLDER},
             )
         except UserError as error:
             raise UserError(f"ladder {values.get('name', '?')}: {error}") from None
@@ -270,7 +270,7 @@ def _continued(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if "from" not in base:
         return values
     own = {key: value for key, value in base.items() if key not in ("from", "rung")}
-    beside = Path(values["folder"], f"{base['from']}.yaml") if values.get("folder") else None
+    beside = Path(values[_FOLDER], f"{base['from']}.yaml") if values.get(_FOLDER) else None
     if base["from"] == values.get("name"):
         raise UserError("goes on from itself")
     other = load_ladder(beside if beside is not None and beside.is_file() else str(base["from"]))
@@ -313,7 +313,7 @@ def list_ladders() -> list[str]:
 def placed(path: Path, values: Mapping[str, Any]) -> dict[str, str]:
     """Where a ladder file lies, if what it names is looked for beside it: other files than the project's own."""
     ours = path.resolve().parent == conf_dir() / "ladder" and values.get("network") != CallSpec.network
-    return {} if ours else {"folder": str(path.resolve().parent)}
+    return {} if ours else {_FOLDER: str(path.resolve().parent)}
 
 
 def is_installed(name: str, values: object) -> bool:

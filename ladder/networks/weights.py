@@ -108,7 +108,9 @@ def load_model(path: str | Path, into: nn.Module | None = None) -> nn.Module:
     about = json.loads(metadata["about"])
     if into is None and isinstance(spec, CallSpec):
         raise UserError(f"{path}: a network of {spec.target}; build it and give it: load_model(path, into=network)")
-    model: Any = into or build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
+    model: Any = into
+    if model is None:
+        model = build_net(spec, num_classes=about["num_classes"], in_chans=about["in_chans"])
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

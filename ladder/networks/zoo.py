@@ -137,11 +137,12 @@ def _of_timm(
     sizes = options.pop("num_classes", 1000), options.pop("in_chans", 3)
     cfg = options.pop("pretrained_cfg", None) or default_cfgs[name].default
     more = {"pretrained": pretrained, "pretrained_cfg": cfg, "pretrained_cfg_overlay": dict(overlay), **options}
-    if pretrained:  # what a name of timm's stands for would be loaded instead
+    if pretrained:  # weights of the caller's own: timm loads them into its model by our config
         return build_timm_model(spec, *sizes, **more)
     model: Any = build_timm_model(spec, *sizes, **options)
     first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
-    model.pretrained_cfg = model.default_cfg = {**cfg.to_dict(), "first_conv": first, **overlay}
+    known = cfg if isinstance(cfg, dict) else cfg.to_dict()
+    model.pretrained_cfg = model.default_cfg = {**known, "first_conv": first, **overlay}
     network: nn.Module = model
     return network
 

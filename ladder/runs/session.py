@@ -80,6 +80,7 @@ def _claim(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, S
         before = folder.read_status()
         status = before or Status(ladder=run.ladder.name, rung=run.rung.name, seed=run.seed, begun=time.time())
         status.state, status.error, status.eta_s, status.images_per_s = "running", None, None, None
+        status.tracking = None
         status.attempts, status.started, status.progress, status.slowest = status.attempts + 1, time.time(), 0.0, 0.0
         status.begun = status.begun or status.started  # of before this was kept
         folder.remove_leftovers()

@@ -17,9 +17,9 @@ from analysis.compare.reproduce import commands, launches
 from analysis.compare.summary import summarise
 from analysis.export import export, main
 from analysis.read import packed
-from analysis.read.configs import flatten
 from analysis.report import build
 from analysis.show import formats as render
+from ladder.common.nested import flatten
 from ladder.errors import UserError
 
 Make = Callable[..., Any]

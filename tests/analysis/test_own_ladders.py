@@ -112,7 +112,10 @@ def test_edited_code_makes_other_runs_and_the_table_tells_of_it(trained: Path, t
 HOSTILE = "import pathlib\npathlib.Path({0!r}).unlink()\ndef make(**more): pathlib.Path({0!r}).unlink()\n"
 
 
-def test_no_command_runs_the_code_of_a_study(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("with_folder", [False, True])
+def test_no_command_runs_the_code_of_a_study(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_folder: bool
+) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
     study = tmp_path / "runs" / "theirs"
@@ -120,7 +123,8 @@ def test_no_command_runs_the_code_of_a_study(trained: Path, tmp_path: Path, monk
     for place in (tmp_path, study, *study.glob("*-s*")):
         (place / "my_nets.py").write_text(HOSTILE.format(str(precious)))
     note = json.loads((study / "study.json").read_text())
-    note["ladders"]["my_first"]["folder"] = str(study)
+    if with_folder:
+        note["ladders"]["my_first"]["folder"] = str(study)
     note["ladders"]["other"] = {**note["ladders"]["my_first"], "name": "other"}
     (study / "study.json").write_text(json.dumps(note))
     monkeypatch.chdir(tmp_path)
@@ -132,7 +136,8 @@ def test_no_command_runs_the_code_of_a_study(trained: Path, tmp_path: Path, monk
     cli.main(["export", "runs/theirs", "--out", "packed"])
     cli.main(["table", "packed"])
     runs = analysis.load("runs/theirs")
-    assert groups(runs, (), {})[0].ladder is None, "a folder to import from is no key of a study's ladder"
+    found = groups(runs, (), {})[0].ladder
+    assert found is None if with_folder else found is not None and found.foreign, "a folder is no key of its ladder"
     import ladder as package
 
     with pytest.raises(UserError, match=r"build it and give it: load_model\(path, into=network\)"):

@@ -15,7 +15,8 @@ from safetensors.torch import save
 import analysis
 import ladder
 from analysis.compare.reproduce import code_of, commands, hydra_value, versions_of
-from analysis.read.configs import differences, flatten, read_config, show
+from analysis.read.configs import differences, read_config, show
+from ladder.common.nested import flatten
 from ladder.paths import conf_dir
 from ladder.runs.hydra import register_schema
 from ladder.runs.resolve import Run, resolve

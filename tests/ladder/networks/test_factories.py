@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import train
 
+from ladder.common.nested import flatten
 from ladder.errors import UserError
 from ladder.launch.sweeper import runs_of
-from ladder.networks.arguments import arguments, flat, nested, written_over
+from ladder.networks.arguments import arguments, nested, written_over
 from ladder.networks.build import build_net, check_image_size
 from ladder.networks.cost import measure_cost
 from ladder.networks.rungs import Ladder, load_ladder
@@ -90,16 +91,16 @@ trees = st.recursive(values, lambda inner: st.dictionaries(names, inner, min_siz
 
 @given(st.dictionaries(names, trees, max_size=4))
 def test_arguments_survive_their_flat_form(tree: dict[str, object]) -> None:
-    assert nested(arguments(flat({"args": tree}))) == tree
+    assert nested(arguments(flatten({"args": tree}))) == tree
 
 
 @given(st.dictionaries(names, trees, max_size=3), st.dictionaries(names, trees, max_size=3))
 def test_a_change_holds_after_it_and_spares_the_rest(before: dict[str, object], change: dict[str, object]) -> None:
     after = written_over(before, change)
-    for key, value in flat(change).items():
+    for key, value in flatten(change).items():
         assert after[key] == value
-    for key, value in flat(before).items():
-        touched = any(f"{key}.".startswith(f"{k}.") or f"{k}.".startswith(f"{key}.") for k in flat(change))
+    for key, value in flatten(before).items():
+        touched = any(f"{key}.".startswith(f"{k}.") or f"{k}.".startswith(f"{key}.") for k in flatten(change))
         assert touched or after[key] == value
     nested(after.items())  # no name is both a value and a branch
 
