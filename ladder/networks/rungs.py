@@ -198,10 +198,11 @@ class Ladder:
         return Rung(model, title, "reference", None, TimmSpec(model), {}, paper, None, is_reference=True)
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], foreign: bool = False) -> Ladder:
+    def from_mapping(cls, values: Mapping[str, Any], foreign: bool = False, after: tuple[str, ...] = ()) -> Ladder:
         """A ladder from the content of its YAML file; the spec of every rung is made, so a bad file is told at once.
 
-        `foreign`: the content comes from a study's folder, and may be a stranger's.
+        `foreign`: the content comes from a study's folder, and may be a stranger's. `after`: the files of the ladders
+        that go on from this one.
         """
         try:
             for key in values:
@@ -209,7 +210,7 @@ class Ladder:
                     raise unknown("key", key, _KEYS)
             if foreign and "from" in values["base"]:
                 raise UserError("a study's ladder holds its base in full: base.from is for a file of one's own")
-            values = _continued(values)
+            values = _continued(values, after)
             base, steps, side = values["base"], values.get("steps") or [], values.get("side") or []
             ladder = cls(
                 name=str(values["name"]),
@@ -264,16 +265,20 @@ class Ladder:
         return ladder
 
 
-def _continued(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A ladder whose base is another one's rung (`base: {from: LADDER, rung: NAME}`), written out in full."""
+def _continued(values: Mapping[str, Any], after: tuple[str, ...]) -> Mapping[str, Any]:
+    """A ladder whose base is another one's rung (`base: {from: LADDER, rung: NAME}`), written out in full.
+
+    `after`: the ladders that led to this one.
+    """
     base = values["base"]
     if "from" not in base:
         return values
     own = {key: value for key, value in base.items() if key not in ("from", "rung")}
     beside = Path(values[_FOLDER], f"{base['from']}.yaml") if values.get(_FOLDER) else None
-    if base["from"] == values.get("name"):
-        raise UserError("goes on from itself")
-    other = load_ladder(beside if beside is not None and beside.is_file() else str(base["from"]))
+    source = str(beside if beside is not None and beside.is_file() else base["from"])
+    if source in after:
+        raise UserError(f"base.from={base['from']} leads back to this ladder")
+    other = load_ladder(source, (*after, source))
     rung = other.rung(base.get("rung"))
     if values.get("network", other.network) != other.network:
         raise UserError(f"base.from={other.name}: its network is {other.network}, not {values['network']}")
@@ -321,8 +326,11 @@ def is_installed(name: str, values: object) -> bool:
     return name in list_ladders() and load_ladder(name).values == values
 
 
-def load_ladder(name: str | Path) -> Ladder:
-    """A ladder by its name, or by the path of a YAML file. Raises UserError with the nearest names."""
+def load_ladder(name: str | Path, after: tuple[str, ...] = ()) -> Ladder:
+    """A ladder by its name, or by the path of a YAML file (`after`: the files of those that go on from it).
+
+    Raises UserError with the nearest names.
+    """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = conf_dir() / "ladder" / f"{name}.yaml"
@@ -334,4 +342,4 @@ def load_ladder(name: str | Path) -> Ladder:
         raise UserError(f"ladder file {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"ladder file {path}: must hold a mapping with name, network, base, steps")
-    return Ladder.from_mapping({"name": path.stem, **values, **placed(path, values)})
+    return Ladder.from_mapping({"name": path.stem, **values, **placed(path, values)}, after=after)
