@@ -137,8 +137,11 @@ class Breaker:
         )
         for _ in range(self.random.choice((1, 1, 1, 2, 3))):
             way = self.random.choice(ways)
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):  # broken before
+            try:
                 way()
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                if not self.said:  # else an earlier way left nothing to break: no file, no JSON
+                    raise
         return "; ".join(self.said)
 
     # ------------------------------------------------------------------------------------------------ what is broken
@@ -192,7 +195,7 @@ class Breaker:
 
     def yaml(self) -> None:
         """config.yaml holds YAML that is not what it seems."""
-        path = self._run() / "config.yaml"
+        path = self._plain(self._run() / "config.yaml")
         content = path.read_text()
         bomb = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
         choices = {
@@ -222,7 +225,7 @@ class Breaker:
 
     def metrics(self) -> None:
         """metrics.csv is another table, or none."""
-        path = self._run() / "metrics.csv"
+        path = self._plain(self._run() / "metrics.csv")
         rows = list(csv.reader(path.read_text().splitlines()))
         choices: dict[str, Callable[[], bytes | str]] = {
             "an odd cell": lambda: self._csv(self._with_cell(rows)),
@@ -294,7 +297,7 @@ class Breaker:
 
     def note(self) -> None:
         """study.json holds other values."""
-        path = self.study / "study.json"
+        path = self._plain(self.study / "study.json")
         values = json.loads(path.read_text())
         if not isinstance(values, dict) or not isinstance(values.get("launches"), dict):  # broken before
             return
@@ -341,7 +344,7 @@ class Breaker:
 
     def packed_csv(self) -> None:
         """results.csv or curves.csv of a packed study is another table."""
-        path = self.study / self.random.choice(("results.csv", "results.csv", "curves.csv"))
+        path = self._plain(self.study / self.random.choice(("results.csv", "results.csv", "curves.csv")))
         rows = list(csv.reader(path.read_text().splitlines()))
         choices: dict[str, Callable[[], str]] = {
             "odd cells": lambda: self._csv(self._with_cell(self._with_cell(rows))),
@@ -359,7 +362,7 @@ class Breaker:
 
     def packed_json(self) -> None:
         """study.json of a packed study holds other values."""
-        path = self.study / "study.json"
+        path = self._plain(self.study / "study.json")
         values = json.loads(path.read_text())
         if self.random.random() < 0.3:
             self.random.choice(list(values["configs"].values()) or [{}])["recipe"] = odd(self.random)
@@ -380,7 +383,13 @@ class Breaker:
         return self.study / self.random.choice(self._run_names(self.study) or ["."])
 
     def _record(self) -> Path:
-        return self._run() / self.random.choice(RECORDS)
+        return self._plain(self._run() / self.random.choice(RECORDS))
+
+    def _plain(self, path: Path) -> Path:
+        """The path of a regular file: a pipe would be read for ever, a link written through."""
+        if path.is_symlink() or not path.is_file():
+            raise FileNotFoundError(path)
+        return path
 
     def _read(self, path: Path) -> Any:
         text = path.read_text()
