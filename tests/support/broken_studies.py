@@ -139,8 +139,10 @@ class Breaker:
             way = self.random.choice(ways)
             try:
                 way()
+            except FileNotFoundError:  # nothing there to break
+                continue
             except (OSError, ValueError, LookupError, TypeError, AttributeError):
-                if not self.said:  # else an earlier way left nothing to break: no file, no JSON
+                if not self.said:  # else an earlier way left no JSON, no folder
                     raise
         return "; ".join(self.said)
 
