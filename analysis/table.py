@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   ladder table runs/demo
   ladder table runs/demo --format latex --out table.tex
   ladder table runs/lr --compare recipe.lr      one table for each learning rate
+  ladder table runs/norms --compare spec.norm   another choice of a field as a row under the plain rung
   ladder table runs/lr --where recipe.lr=0.004  only these runs
 
 The headline is the last epoch's top-1, mean and std over seeds. Runs that differ in more than rung and seed

@@ -86,7 +86,7 @@ def _from_runs(runs: pd.DataFrame | None) -> dict[str, Entry]:
     import pandas as pd
 
     entries: dict[str, Entry] = {}
-    for run in runs.dropna(subset=["rung"]).sort_values("state", key=lambda s: s != "done").itertuples():
+    for run in runs.dropna(subset=["rung"]).sort_values("state", key=lambda s: s != "done", kind="stable").itertuples():
         name = str(run.rung)
         if name in entries:
             continue
@@ -115,10 +115,15 @@ def _is_reference(run: Any) -> bool:
 def _ordered(entries: list[Entry]) -> list[Entry]:
     main = sorted((e for e in entries if e.kind == "main"), key=lambda e: e.index or 0)
     out: list[Entry] = []
-    for entry in main:
-        out += [entry, *(e for e in entries if e.kind == "side" and e.parent == entry.rung)]
-    rest = [e for e in entries if e not in out]
-    return out + sorted(rest, key=lambda e: e.kind == "reference")
+    rest = sorted((e for e in entries if e.kind not in ("main", "side")), key=lambda e: e.kind == "reference")
+
+    def with_sides(entry: Entry) -> list[Entry]:
+        sides = (e for e in entries if e.kind == "side" and e.parent == entry.rung)
+        return [entry, *(below for side in sides for below in with_sides(side))]
+
+    for entry in (*main, *rest):
+        out += with_sides(entry)
+    return out + [e for e in entries if e not in out]
 
 
 def chart_order(rows: Sequence[Row]) -> list[Row]:

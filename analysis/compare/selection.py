@@ -41,8 +41,13 @@ class Group:
     overridden: bool = False  # some network is not the ladder's rung of its name
 
 
-def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str]) -> list[Group]:
+def groups(
+    runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str], *, variants: bool = False
+) -> list[Group]:
     """The runs parted by ladder, data set and compared values, each part checked.
+
+    With `variants`, runs of another choice of a compared `spec.FIELD` stand in the part of the plain rung, each choice
+    a side rung of it (`gelu spec.norm=batch`), wherever every one of them has runs of the plain rung beside it.
 
     Raises:
         UserError: no finished run; runs that differ in more than rung and seed; a key that no config has.
@@ -61,10 +66,17 @@ def groups(runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str])
             continue
         known = ladder_of(str(ladder), map(str, mine["path"]))
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
-        for part, choice in _parts(_told_apart(mine, known), compare, known):
-            messages = _check(part, known)
-            changed = _overridden(part, known)
-            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *messages, *changed), bool(changed)))
+        fields = [key for key in compare if variants and known and key.startswith("spec.") and key != "spec.code"]
+        others = [key for key in compare if key not in fields]
+        for part, choice, beside in [
+            found
+            for whole, shared in _parts(_told_apart(mine, known), others, known)
+            for found in _with_variants(whole, shared, fields, known)
+        ]:
+            messages = _check(part, known, beside)
+            changed = _overridden(part, known, beside)
+            own = not changed and not beside
+            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *messages, *changed), not own))
     return out
 
 
@@ -184,6 +196,33 @@ def _parts(
     return [(runs.loc[keys[k]], choices[k]) for k in ordered]
 
 
+def _with_variants(
+    runs: pd.DataFrame, shared: dict[str, Any], fields: Sequence[str], ladder: Ladder | None
+) -> list[tuple[pd.DataFrame, dict[str, Any], Sequence[str]]]:
+    """The runs with other choices of `fields` as side rungs, and the fields; parted if a plain rung lacks runs."""
+    if not fields:
+        return [(runs, shared, ())]
+    readable = runs[runs["state"] != UNREADABLE]
+    given: dict[Any, dict[str, Any]] = {
+        index: {key: found for key in fields if (found := value(str(path), key, ladder)) != OWN}
+        for index, path in readable["path"].items()
+    }
+    plain = {run.rung for run in readable.itertuples() if run.state == "done" and not given[run.Index]}
+    others = {index: choice for index, choice in given.items() if choice}
+    if not others or not {runs.at[index, "rung"] for index in others} <= plain:
+        return [(part, shared | choice, ()) for part, choice in _parts(runs, fields, ladder)]
+    ordered = sorted(others, key=lambda index: natural(others[index].values()))
+    runs = runs.loc[[index for index in runs.index if index not in others] + ordered].copy()
+    titles = {} if ladder is None else {one.name: one.title for one in (*ladder.rungs, *ladder.side_rungs)}
+    for index in ordered:
+        words = " ".join(f"{key}={show(one)}" for key, one in others[index].items())
+        rung = str(runs.at[index, "rung"])
+        title = f"{titles.get(rung) or rung.replace('_', ' ')}, {words.replace('spec.', '')}"
+        for column, new in {"rung": f"{rung} {words}", "rung_index": None, "parent": rung, "title": title}.items():
+            runs.at[index, column] = new
+    return [(runs, shared, fields)]
+
+
 def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:
     """A key to sort settings by: numbers by size, then all else by how a person types it."""
     return [
@@ -192,8 +231,8 @@ def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:
     ]
 
 
-def _check(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
-    """Refuse runs that differ in more than rung and seed, naming what differs; what else is to be said of them.
+def _check(runs: pd.DataFrame, ladder: Ladder | None, beside: Sequence[str] = ()) -> list[str]:
+    """Refuse runs that differ in more than rung, seed and the keys `beside`, naming what differs; what else to say.
 
     Equal group hashes are equal in all else. Others may be, too: one choice for all rungs (`spec.kernel_size=7`) is
     none on the rung that has it anyway; and of earlier versions' runs something else was hashed. There configs decide.
@@ -207,6 +246,7 @@ def _check(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
         paths = [str(path) for path in first["path"]]
         configs = [read_config(path) or {} for path in paths]
         found = _settings_that_differ(configs, ladder) | _specs_that_differ(paths, ladder)
+        found = {key: values for key, values in found.items() if key not in beside}
         if found or ladder is None or not all(configs) or any(config.get("weights") for config in configs):
             raise UserError(_refusal(runs, found or differences(configs, (*OWN_KEYS, "ladder"))))
         if len({_CONTENT in flatten(config) for config in configs}) > 1:
@@ -295,11 +335,14 @@ def _codes(done: pd.DataFrame) -> list[str]:
     return [f"of {len(found)} versions of the code that makes the networks ({told}); --where spec.code=... keeps one"]
 
 
-def _overridden(runs: pd.DataFrame, ladder: Ladder | None) -> list[str]:
-    """A line where a row's network is not the ladder's rung of that name (spec.FIELD=... on the command line)."""
+def _overridden(runs: pd.DataFrame, ladder: Ladder | None, beside: Sequence[str] = ()) -> list[str]:
+    """A line where a row's network is not the ladder's rung of that name (spec.FIELD=... on the command line), which
+    the rows do not say themselves (those of the fields `beside`)."""
     found: dict[str, list[str]] = {}
     for run in runs[runs["state"] == "done"].drop_duplicates("rung").itertuples():
         for key, new in overrides(str(run.path), ladder).items():
+            if f"spec.{key}" in beside:
+                continue
             found.setdefault(f"spec.{key}={show(new)}", []).append(str(run.rung))
     return [
         f"{change} instead of the ladder's value in {', '.join(names[:6])}{' and more' if len(names) > 6 else ''}"

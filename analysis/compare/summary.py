@@ -120,6 +120,8 @@ def summarise(
 ) -> list[Table]:
     """One table for each ladder, data set and (with `compare`) value of the compared config keys.
 
+    Another choice of a compared `spec.FIELD` is a row under the plain rung, where that has runs as well.
+
     `runs` is a frame of `analysis.load`. `where` keeps only the runs whose config has these values. `interval` all:
     the intervals of a table's changes hold at once with 95%; each: every one by itself. `noise`: what they are for,
     other seeds, other test images, or both (the last two by what each run predicted). `complete`: tables show rungs
@@ -133,7 +135,7 @@ def summarise(
     check_interval(interval)
     if noise not in NOISES:
         raise unknown("noise", noise, NOISES)
-    found = groups(runs, tuple(compare), dict(where or {}))
+    found = groups(runs, tuple(compare), dict(where or {}), variants=True)
     # Of which table a run is that has no folder yet is known where there is but one.
     waiting = len(to_come(runs)) if len(found) == 1 and not where else 0
     return [_table(group, interval, noise, complete, waiting) for group in found]

@@ -39,8 +39,8 @@ def studies(required: bool = True) -> Decorator:
 
 
 def compare(made: str) -> Decorator:
-    """`--compare KEY`, as often as wanted: `made` ("a table") for each value of a config key."""
-    about = f"{made} for each value of a config key"
+    """`--compare KEY`, as often as wanted: `made` ("a table") for each value of a config key, or rows of spec.FIELD."""
+    about = f"{made} for each value of a config key; of spec.FIELD: rows beside the plain rung"
     return click.option("--compare", "--by", "compare", multiple=True, metavar="KEY", help=about)
 
 
