@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PARTNERS = {"convnext_t": "convnext_b"}  # Figure 2 shows both regimes in one
 CONVMIXER = "convmixer"  # all its ladders
 ALL = "all"
+CSS_DPI = 96  # of a browser
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Chart:
     title: str
     draw: Callable[[int], Figure | None]
 
-    def _repr_png_(self) -> bytes | None:
-        """The chart in a notebook; nothing where there is nothing to show."""
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
+        """The chart in a notebook, as wide as it is on paper; nothing where there is nothing to show."""
         from io import BytesIO
 
         from analysis.show.charts.style import DPI, context
@@ -42,7 +43,7 @@ class Chart:
             return None
         with context(2):
             figure.savefig(content := BytesIO(), format="png", dpi=DPI)
-        return content.getvalue()
+        return content.getvalue(), {"width": round(figure.get_figwidth() * CSS_DPI)}
 
 
 def paper_charts(name: str, interval: str = "all") -> Iterator[Chart]:
