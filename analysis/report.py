@@ -295,7 +295,7 @@ def _reproduce(contents: Contents, launched: Sequence[str]) -> str:
         parts.append(
             "<p>Commits of the finished runs, with their number:</p>" + page.listing(f"{name}: {n}" for name, n in code)
         )
-    lines = [line for table in tables for line in commands(runs[runs["path"].isin(table.paths)])]
+    lines = [line for table in tables for line in commands(runs[runs["path"].isin(list(table.paths))])]
     if launched:
         parts.append("<p>As launched:</p><pre>" + html.escape("\n".join(launched)) + "</pre>")
     if lines:

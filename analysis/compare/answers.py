@@ -100,7 +100,8 @@ def load_answers(study: Sequence[str], where: dict[str, str]) -> Answers:
     tables = summarise(runs, where=where)
     if len(tables) > 1:
         raise UserError(f"{len(tables)} ladders or data sets are in this study: name one by --where ladder=NAME")
-    done = runs[(runs["state"] == "done") & runs["path"].isin(tables[0].paths)]
+    done = runs[(runs["state"] == "done") & runs["path"].isin(list(tables[0].paths))]
+    done = done.assign(rung=done["path"].map(dict(tables[0].paths)))
     paths: dict[str, list[str]] = {}
     for row in tables[0].rows:
         if found := [str(path) for path in done[done["rung"] == row.rung].sort_values("seed")["path"]]:

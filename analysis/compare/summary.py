@@ -54,7 +54,7 @@ class Table:
     seeds: tuple[int, ...] = ()
     num_classes: int | None = None
     in_chans: int | None = None
-    paths: frozenset[str] = frozenset()  # folders of its runs
+    paths: Mapping[str, str] = field(default_factory=dict)  # folders of its runs, each with the rung of its row
     overridden: bool = False  # some network is not the ladder's rung of its name
     choice: Mapping[str, Any] = field(default_factory=dict)  # values of the compared config keys
     notes: tuple[str, ...] = ()
@@ -193,7 +193,7 @@ def _table(group: Group, interval: str, noise: str, complete: bool, waiting: int
         batch_size=_int(first["batch_size"]),
         num_classes=_int(first["num_classes"]),
         in_chans=_int(first["in_chans"]),
-        paths=frozenset(runs["path"]),
+        paths=dict(zip(map(str, runs["path"]), map(str, runs["rung"]), strict=True)),
         overridden=group.overridden,
         seeds=seeds,
         choice=group.choice,

@@ -243,8 +243,9 @@ def _named(draw: Callable[..., Figure | None], *args: object) -> Figure | None:
 
 
 def curves_of(table: Table, curves: pd.DataFrame) -> pd.DataFrame:
-    """The epochs of the runs that a table is made of."""
-    return curves[curves["path"].isin(table.paths)]
+    """The epochs of the runs that a table is made of, each with the rung of its row."""
+    mine = curves[curves["path"].isin(list(table.paths))]
+    return mine.assign(rung=mine["path"].map(dict(table.paths)))
 
 
 def _study_networks(stem: str, table: Table) -> Iterator[Chart]:

@@ -18,6 +18,7 @@ import pytest
 
 import analysis
 from analysis.compare.summary import Table, paper_table, summarise
+from analysis.show.collection import curves_of
 from analysis.show.escape import beyond_pdftex, tex
 from analysis.show.formats import FORMATS, latex
 from analysis.table import main
@@ -319,6 +320,8 @@ def test_another_choice_of_a_field_stands_beside_the_plain_rung_with_the_change(
     assert not table.choice and not any("instead of the ladder's" in note for note in table.notes)
     text = FORMATS["text"]([table])
     assert "└ gelu spec.kernel_size=9 (side)" in text
+    curves = curves_of(table, analysis.load_curves(analysis.load(study.root)))
+    assert curves.groupby("rung")["seed"].nunique().to_dict() == {name: 3 for name, _ in names}
     (table,) = summarise(analysis.load(study.root), compare=["spec.kernel_size"])
     assert "spec.act=gelu instead of the ladder's value in resnet spec.kernel_size=11" in table.notes
 
