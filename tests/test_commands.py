@@ -163,6 +163,24 @@ def test_the_tab_key(words: list[str], first: list[str]) -> None:
     assert offered(*words)[: len(first)] == first
 
 
+@pytest.mark.parametrize("option", [["--config-dir", "{}"], ["--config-dir={}"]])
+def test_completion_knows_a_folder_of_ones_own_ladders(option: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "ladder"
+    folder.mkdir(parents=True)
+    lines = ["name: mine", "title: Mine", "network: roadmap", "image_size: 32"]
+    lines += [
+        "base: {from: convnext_mini, rung: gelu}",
+        "steps:",
+        "  - {name: big, title: Big, change: {kernel_size: 9}}",
+    ]
+    (folder / "mine.yaml").write_text("\n".join(lines))
+    given = [word.format(folder.parent) for word in option]
+    assert offered("train", *given, "ladder=mi") in (["ladder=mine"], ["mine"])
+    assert offered("train", *given, "ladder=convnext_m") in (["ladder=convnext_mini"], ["convnext_mini"])
+    assert offered("train", *given, "ladder=mine", "rung=b") in (["rung=big"], ["big"])
+    assert offered("train", *given, "ladder=gone", "rung=b") == []
+
+
 @pytest.mark.parametrize("shell", cli.SHELLS)
 def test_completion_is_installed_once(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,27 +16,46 @@ from ladder.paths import conf_dir
 
 
 def complete(words: Sequence[str], word: str) -> list[str]:
-    """What may stand in place of `word` after the overrides `words`, each as a whole: `recipe=` has `recipe=digits`."""
+    """What may stand in place of `word` after the overrides `words`, each as a whole: `recipe=` has `recipe=digits`.
+
+    Of the folder that `--config-dir` names, too.
+    """
+    more, words = _config_dir(words)
     if word.startswith("rung="):
-        return [name for rung in _rungs(words) if (name := f"rung={rung}").startswith(word)]
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+        return [name for rung in _rungs(words, more) if (name := f"rung={rung}").startswith(word)]
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.plugins import Plugins
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
     from ladder.runs.hydra import register_schema
 
+    Plugins.instance()  # they register their configs: launchers, sweepers
     register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        found = DefaultCompletionPlugin(hydra.config_loader)._query("train", " ".join([*words, word]))
+    path = create_config_search_path(str(conf_dir()))
+    if more is not None:
+        path.append("command line", f"file://{more.resolve()}")
+    found = DefaultCompletionPlugin(ConfigLoaderImpl(path))._query("train", " ".join([*words, word]))
     return [each for each in found if each.startswith(word)]
 
 
-def _rungs(words: Sequence[str]) -> list[str]:
-    named = [word.partition("=")[2] for word in words if word.startswith("ladder=")]
+def _config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder that `--config-dir DIR` or `--config-dir=DIR` names, and the other words."""
+    found, rest, left = None, [], iter(words)
+    for word in left:
+        option, _, given = word.partition("=")
+        if option == "--config-dir":
+            found = given or next(left, "")
+        else:
+            rest.append(word)
+    return Path(found) if found and Path(found).is_dir() else None, rest
+
+
+def _rungs(words: Sequence[str], more: Path | None) -> list[str]:
+    named = next((word.partition("=")[2] for word in reversed(words) if word.startswith("ladder=")), "convnext_mini")
+    own = more / "ladder" / f"{named}.yaml" if more else None
     with contextlib.suppress(UserError):
-        ladder = load_ladder(named[-1] if named else "convnext_mini")
+        ladder = load_ladder(own if own and own.is_file() else named)
         return [rung.name for rung in (*ladder.rungs, *ladder.side_rungs)]
     return []
 
