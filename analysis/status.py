@@ -57,6 +57,7 @@ class Row:
     top1: float | None = None  # after the last whole epoch
     images_per_s: float | None = None
     eta_s: float | None = None
+    evaluated: float | None = None  # how much of the present evaluation is done, from 0 to 1; None: it trains
     attempts: int | None = None
     error: str | None = None
     heartbeat_age_s: float | None = None
@@ -139,6 +140,7 @@ def _row(name: str, status: Status, done: bool, now: float, log: str) -> Row:
         top1=status.top1,
         images_per_s=status.images_per_s,
         eta_s=status.eta_s if state == "running" else None,
+        evaluated=status.evaluated if state == "running" else None,
         attempts=status.attempts,
         error=None if done else status.error,
         heartbeat_age_s=round(max(0.0, now - status.heartbeat), 1),
@@ -199,7 +201,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         cells.append(
             (
                 row.name,
-                f"{row.epoch:.1f}/{row.epochs}",
+                f"{row.epoch:.1f}/{row.epochs}" + (f", evaluating {100 * row.evaluated:.0f}%" if row.evaluated else ""),
                 "" if row.top1 is None else f"{row.top1:.2f}",
                 "" if row.images_per_s is None else f"{row.images_per_s:,.0f}",
                 "" if row.eta_s is None else duration(row.eta_s),

@@ -93,12 +93,14 @@ def _check_command() -> None:
 
 def _tell(run: Any) -> None:
     """Say what is to be known of this one run (the sweeper says it of a sweep)."""
-    from ladder.runs.notes import notes
+    from ladder.runs.notes import by_default, notes
 
     hydra = _hydra_of_one_run()
     if hydra and os.environ.get("RANK", "0") == "0":
         for line in notes([(run, _overrides(hydra))]):
             say(f"note: {line}", error=True)
+        if chosen := by_default(run, _overrides(hydra)):
+            say(f"by default: {chosen}")
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from typing import Any
 from ladder.errors import UserError, one_line
 from ladder.paths import strict_json, write_atomic
 from ladder.runs.folder import FORMAT, METRICS
+from ladder.runs.tracking import result_of
 
 SCHEME = "wandb://"
 TIMEOUT = 20  # seconds for an answer of the server
@@ -187,8 +188,8 @@ def run_files(record: Record) -> dict[str, str]:
     import yaml
 
     config = {k: v for k, v in record.config.items() if k not in ("run", "config_hash", "group_hash")}
-    result = record.summary.get("result")
-    done = isinstance(result, Mapping) and record.state in ("finished", "running", "crashed")
+    result = result_of(record.summary)
+    done = result is not None and record.state in ("finished", "running", "crashed")
     if record.state == "finished" and not done:
         raise NotARun("finished, but its summary lacks `result`")
     history = {int(row["epoch"]): row for row in record.history() if _is_epoch(row)}

@@ -17,7 +17,7 @@ from ladder.common.streams import say
 from ladder.errors import UserError
 from ladder.launch.compose import Composer
 from ladder.launch.jobs import Job, Ledger
-from ladder.launch.view import LEFT, View, summary
+from ladder.launch.view import LEFT, View, outline, summary
 from ladder.runs import study
 from ladder.runs.objective import RunFailed, answer, check_direction
 from ladder.runs.outcome import NOT_STARTED, OUTCOMES, Outcome
@@ -86,6 +86,7 @@ class StudyLauncher(Launcher):
         if todo:
             for folder in folders:
                 study.check_writable(folder)
+            say(f"{name}: {len(todo)} run{'s' * (len(todo) != 1)} to do: {outline(todo)}")
             make_ledger = self.prepare(name, todo)
 
             def begun() -> None:

@@ -43,13 +43,16 @@ class LocalLauncher(StudyLauncher):
 
     def prepare(self, name: str, todo: Sequence[Run]) -> MakeLedger:
         """Import, once, what runs need; open their data; divide the machine."""
-        say(f"{name}: {len(todo)} runs to do; importing torch and opening the data")
+        say("importing torch and opening the data")
         tracked = any(run.wandb.mode != "disabled" for run in todo)
         late = ["wandb", "wandb.sdk.launch"] if tracked else []  # the latter by wandb.init, in a second or two
         pool.start_server([*self.preload, *late])
         data = {tuple(map(str, asdict(run.data).values())): run.data for run in todo}
         gpus = pool.survey(self.preload, list(data.values()))
         slots = self._slots(todo, visible_gpus(gpus))
+        places = sorted({gpu for slot in slots for gpu in slot.gpus or ()})
+        where = f"GPU {', '.join(places)}" if places else "the CPU"
+        say(f"{len(slots)} at a time on {where}, threads for each: {slots[0].threads}")
         return lambda view: pool.Pool(slots, view, self.max_attempts, self.heartbeat_limit)
 
     def _slots(self, runs: Sequence[Run], gpus: Sequence[str]) -> list[Slot]:

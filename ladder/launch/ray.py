@@ -58,7 +58,7 @@ class RayLauncher(StudyLauncher):
 
     def prepare(self, name: str, todo: Sequence[Run]) -> MakeLedger:
         """Start Ray, or join the cluster; see that it has what a run asks for."""
-        say(f"{name}: {len(todo)} runs to do; {'joining' if self.address else 'starting'} Ray")
+        say("joining Ray" if self.address else "starting Ray")
         tasks = Tasks(self.address, self.init, self.preload)
         try:
             options = self._options(todo, tasks.resources())

@@ -23,7 +23,7 @@ from ladder.launch.compose import Composer
 from ladder.launch.designed import Designed, designed_jobs
 from ladder.launch.view import LEFT, summary
 from ladder.runs.hydra import check_experiments
-from ladder.runs.notes import notes
+from ladder.runs.notes import by_default, notes
 from ladder.runs.objective import RunFailed
 from ladder.runs.outcome import OUTCOMES, Outcome
 from ladder.runs.resolve import Run
@@ -95,6 +95,8 @@ class StudySweeper(Sweeper):
         batches, design = jobs_of(loader, self.composer, self.params, arguments, self.max_batch_size)
         jobs = [job for batch in batches for job in batch]
         runs = [self.composer.run(job) for job in jobs]
+        if jobs and (chosen := by_default(runs[0], jobs[0])):
+            say(f"by default: {chosen}")
         return batches, design, [*same_runs(jobs, runs), *notes(zip(runs, jobs, strict=True))]
 
     def launch(self, batches: Batches) -> list[Sequence[JobReturn]]:

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
@@ -107,7 +107,7 @@ class View:
         elif (workers or waiting) and time.monotonic() - self._news > NEWS:
             self._news = time.monotonic()
             names = _names([w.run for w in workers])
-            rows = [f"{n} {w.status.epoch}/{w.status.epochs}" for n, w in zip(names, workers, strict=True) if w.status]
+            rows = [f"{n} {_epoch(w.status, 0)}" for n, w in zip(names, workers, strict=True) if w.status]
             self.note(f"{self._counter()} running {', '.join(rows) or 'none yet'}{_about(left)}")
 
     def left(self, workers: Sequence[Running], waiting: int, width: int) -> float | None:
@@ -141,15 +141,43 @@ class View:
             if status is None:
                 table.add_row(name, "starting", "", "", "")
                 continue
-            done = status.step / status.steps * status.epochs if status.steps else status.epoch
             table.add_row(
                 name,
-                f"{done:.1f}/{status.epochs}",
+                _epoch(status, 1),
                 "" if status.top1 is None else f"{status.top1:.2f}",
                 "" if status.images_per_s is None else f"{status.images_per_s:,.0f}",
                 "" if status.eta_s is None else duration(status.eta_s),
             )
         return Group(Text(f"{self.study}: {', '.join(parts)}{_about(left)}", style="bold"), table)
+
+
+def outline(runs: Sequence[Run]) -> str:
+    """What a sweep trains, how and on what, in a line."""
+
+    def each(values: Iterable[object], most: int = 4) -> str:
+        found = list(dict.fromkeys(map(str, values)))
+        return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+    networks, seeds = {(run.ladder.name, run.spec) for run in runs}, {run.seed for run in runs}
+    words = [
+        f"{len(networks)} network{'s' * (len(networks) != 1)} of {each(run.ladder.name for run in runs)}",
+        f"{len(seeds)} seed{'s' * (len(seeds) != 1)}",
+        f"recipe {each(run.recipe.name for run in runs)}",
+        f"epochs {each(run.recipe.epochs for run in runs)}",
+        f"batch {each(run.recipe.batch_size for run in runs)}",
+        f"data {each(run.data.name for run in runs)}, {each(run.data.image_size for run in runs)} px",
+    ]
+    return ", ".join(words)
+
+
+def _epoch(status: Status, digits: int) -> str:
+    """How many epochs are done of how many; of an evaluation how much of it."""
+    if not status.epochs:
+        return "starting"
+    if status.evaluated is not None:
+        return f"{status.epoch + 1}/{status.epochs}, evaluating {100 * status.evaluated:.0f}%"
+    done = status.step / status.steps * status.epochs if status.steps and digits else status.epoch
+    return f"{done:.{digits}f}/{status.epochs}"
 
 
 def _name(run: Run) -> str:

@@ -126,7 +126,8 @@ class Status:
     top1: float | None = None  # at the last evaluation
     images_per_s: float | None = None
     tracking: str | None = None  # what went wrong with W&B
-    eta_s: float | None = None
+    eta_s: float | None = None  # evaluations included
+    evaluated: float | None = None  # how much of the present evaluation is done, from 0 to 1; None: it trains
     ladder: str = ""
     rung: str = ""
     seed: int = 0

@@ -27,6 +27,17 @@ def notes(jobs: Iterable[tuple[Run, Sequence[str]]]) -> list[str]:
     return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values())]
 
 
+def by_default(run: Run, overrides: Iterable[str]) -> str:
+    """What of ladder, rung, recipe and data nobody named and was chosen therefore, as one types it; often nothing."""
+    given = {text.partition("=")[0].lstrip("+~") for text in overrides}
+    if "experiment" in given:
+        return ""
+    chosen = {"ladder": run.ladder.name, "rung": run.rung.name, "recipe": run.recipe.name, "data": run.data.name}
+    if given & {"steps", "without", "reference"}:
+        del chosen["rung"]
+    return " ".join(f"{key}={name}" for key, name in chosen.items() if key not in given)
+
+
 def _environment(run: Run) -> list[str]:
     """Which of W&B's environment variables made the run's settings, and which did not."""
     heeded, other = [], []

@@ -80,7 +80,7 @@ def _claim(run: Run, folder: RunDir, held: contextlib.ExitStack) -> tuple[int, S
         before = folder.read_status()
         status = before or Status(ladder=run.ladder.name, rung=run.rung.name, seed=run.seed, begun=time.time())
         status.state, status.error, status.eta_s, status.images_per_s = "running", None, None, None
-        status.tracking = None
+        status.tracking = status.evaluated = None
         status.attempts, status.started, status.progress, status.slowest = status.attempts + 1, time.time(), 0.0, 0.0
         status.begun = status.begun or status.started  # of before this was kept
         folder.remove_leftovers()
@@ -125,6 +125,7 @@ def _train(
     try:
         code = git_state()  # now: the code that is loaded, not what the checkout holds when training ends
         engine = engine or Engine(run, ranks, stop)
+        _say(opening(run, engine))
         explain = functools.partial(_cause, run=run)
         result = engine.fit(beat, log, functools.partial(describe, run, engine, code, beat.status), explain)
         if ranks.is_main:
@@ -173,7 +174,7 @@ def _end(folder: RunDir, beat: Heartbeat, state: str, error: str | None) -> bool
     """Write how the run ended; False where that can't be written: the old status stays, and its dead pid tells."""
     beat.end()
     status = beat.status
-    status.state, status.error, status.eta_s = state, error, None
+    status.state, status.error, status.eta_s, status.evaluated = state, error, None, None
     if state == "done":
         status.epoch, status.step = status.epochs, status.steps
     try:
@@ -198,6 +199,19 @@ def _cause(error: Exception, run: Run) -> str:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or one_line(error)}{where}{saved}"
     return one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def opening(run: Run, engine: Engine) -> str:
+    """What is about to be trained, how, on what and where, in a line or two."""
+    info, recipe, rung = engine.data.info, run.recipe, run.rung
+    number = "" if rung.index is None else f" {rung.index}"
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+    return (
+        f"training {run.ladder.name}, rung{number} {rung.name}, seed {run.seed}; recipe {recipe.name}, {epochs}, batch"
+        f" {recipe.batch_size}\n"
+        f"  on {info.name}: {info.train_size:,} training images, {info.eval_size:,} of the {info.eval_split} split,"
+        f" {run.data.image_size} px; {device_name(engine.device)}"
+    )
 
 
 def describe(run: Run, engine: Engine, code: tuple[str | None, bool | None], status: Status) -> dict[str, Any]:

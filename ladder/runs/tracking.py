@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import uuid
@@ -36,6 +37,33 @@ def kept_id(folder: Path, run_id: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, run_id, follow=False)
     return run_id
+
+
+_FINAL = ("top1", "top5", "eval_loss", "train_loss", "ema_top1")
+_BEST = ("top1", "epoch")
+_FIGURES = ("params", "macs", "images_per_s", "wall_s")
+
+
+def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of a W&B run from `result.json`: each figure once and by itself, all else under `result`."""
+    out = {f"final/{k}": result["final"].get(k) for k in _FINAL} | {f"best/{k}": result["best"].get(k) for k in _BEST}
+    out |= {k: result.get(k) for k in _FIGURES}
+    rest = {k: v for k, v in result.items() if k not in ("final", "best", *_FIGURES)}
+    return {k: v for k, v in out.items() if v is not None} | {"result": rest}
+
+
+def result_of(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`result.json` from a W&B run's summary, also as earlier versions logged it; None where it holds none."""
+    rest = summary.get("result")
+    if not isinstance(rest, Mapping):
+        return None
+    if "final" in rest:
+        return dict(rest)
+    if summary.get("final/top1") is None:
+        return None
+    final, best = ({k: summary.get(f"{part}/{k}") for k in keys} for part, keys in (("final", _FINAL), ("best", _BEST)))
+    figures = {k: summary[k] for k in _FIGURES if k in summary}
+    return {**rest, **figures, "final": final, "best": best}
 
 
 class Tracker:
@@ -91,6 +119,8 @@ class Tracker:
 
         run = self._run
         mode = run.wandb.mode
+        if text := os.environ.get("WANDB_TAGS"):  # W&B refuses a comma at the end
+            os.environ["WANDB_TAGS"] = ",".join(tag for part in text.split(",") if (tag := part.strip()))
         options: dict[str, Any] = {
             "project": run.wandb.project,
             "entity": run.wandb.entity,

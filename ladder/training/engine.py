@@ -24,10 +24,10 @@ from ladder.runs.folder import FORMAT
 from ladder.runs.heartbeat import Heartbeat
 from ladder.runs.outcome import STOPPED
 from ladder.runs.resolve import Run
-from ladder.runs.tracking import FINISH_TIMEOUT, Tracker, new_id
+from ladder.runs.tracking import FINISH_TIMEOUT, Tracker, new_id, summary_of
 from ladder.training import checkpoint, cpu, optim
 from ladder.training.distributed import Ranks
-from ladder.training.progress import Bar
+from ladder.training.progress import Bar, Pace
 from ladder.training.seeding import seed_torch
 
 MIN_SAVE_INTERVAL = 5.0  # seconds: epochs shorter than this share a checkpoint
@@ -87,7 +87,8 @@ class Engine:
         self.wandb_id = new_id()
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)  # first step that was not finite
         self._begun = self._saved = time.monotonic()
-        self._steps_done_here = 0
+        self._pace = Pace(self.recipe.batch_size, self.data.info.eval_size)
+        self._bar: Bar | None = None
 
     # ------------------------------------------------------------------------------------------------- building
 
@@ -242,19 +243,17 @@ class Engine:
                 self.folder.write_metrics(self.history)
             if self.recipe.warmup_epochs >= self.recipe.epochs:
                 self.log.warning("the run ends within its warm-up of %g epochs", self.recipe.warmup_epochs)
-        tracker = bar = None
+        tracker = None
         try:
             if self.ranks.is_main:
                 tracker = Tracker(self.run, self.wandb_id, self._untracked, self.status.attempts)
                 for row in self.history:  # a killed process may not have handed over its last epochs
                     tracker.log(row)
-                what = f"{self.run.ladder.name} {self.run.rung.name} seed {self.run.seed}"
-                title = f"{what} on {self.data.info.name} ({self.device})"
-                bar = Bar(title, self.recipe.epochs, self.steps_per_epoch)
+                self._bar = Bar(self.recipe.epochs, self.steps_per_epoch)
             beat.write(durable=True)
             while self.epoch < self.recipe.epochs:
-                self._train_epoch(bar)
-                row = self._finish_epoch(bar)
+                self._train_epoch()
+                row = self._finish_epoch()
                 if tracker is not None:
                     tracker.log(row)
             result = (describe() if self.ranks.is_main else {}) | self._summary()
@@ -266,21 +265,18 @@ class Engine:
                 tracker.finish(STOPPED if stopped else 1, how, timeout=5 if stopped else FINISH_TIMEOUT)
             raise
         finally:
-            if bar is not None:
-                bar.close()
+            if self._bar is not None:
+                self._bar.close()
             self.data.close()
         if tracker is not None:
-            shown = {f"final/{k}": v for k, v in result["final"].items() if v is not None}
-            shown |= {k: result[k] for k in ("params", "macs", "wall_s") if k in result}
-            shown |= {"best/top1": result["best"]["top1"], "state": "done", "result": {"format": FORMAT, **result}}
-            tracker.finish(0, shown)
+            tracker.finish(0, {"state": "done", **summary_of({"format": FORMAT, **result})})
         return result
 
-    def _train_epoch(self, bar: Bar | None) -> None:
+    def _train_epoch(self) -> None:
         self.forward.train()
         batches = self.data.train_batches(self.epoch, self.step)
-        if bar is not None:
-            bar.start_epoch(self.epoch, self.step)
+        if self._bar is not None:
+            self._bar.start_epoch(self.epoch, self.step)
         since = logged = time.monotonic()
         before, first = self.train_seconds, self.step
         while self.step < self.steps_per_epoch:
@@ -293,13 +289,13 @@ class Engine:
                     raise Stopped
             self._train_step(batches)
             self.step += 1
-            self._steps_done_here += 1
+            self._pace.stepped()
             self._tell_step()
             now = time.monotonic()
             if now - logged > self.options.log_every:
                 logged = now
                 self._check_finite()
-                self._show(bar, (self.step - first) * self.recipe.batch_size / (now - since))
+                self._show((self.step - first) * self.recipe.batch_size / (now - since))
         self._check_finite()  # waits for the device: the seconds below are those of finished work
         self.train_seconds = before + time.monotonic() - since
 
@@ -385,7 +381,7 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------- end of epoch
 
-    def _finish_epoch(self, bar: Bar | None) -> Row:
+    def _finish_epoch(self) -> Row:
         """Evaluate where it is due, then make the epoch part of the record: checkpoint first, metrics after."""
         sums = self.ranks.sum(self.sums.clone()).tolist()
         if not sums[1]:
@@ -436,8 +432,8 @@ class Engine:
                 "epoch %d/%d  train loss %.4f  %s%.0f images/s",
                 *(self.epoch, self.recipe.epochs, loss, evaluated, speed),
             )
-            if bar is not None:
-                bar.end_epoch(loss, top1, speed, self._left())
+            if self._bar is not None:
+                self._bar.end_epoch(loss, top1, speed, self._left())
         return row
 
     @torch.no_grad()
@@ -451,6 +447,7 @@ class Engine:
         model.eval()
         self.ranks.share(model.buffers())
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        began, seen_here = time.monotonic(), 0
         for images, labels in self.data.eval_batches():
             if self._stop_asked() and self.ranks.world == 1:
                 self.save()  # the epoch is trained: a resumed run begins with this evaluation
@@ -467,7 +464,11 @@ class Engine:
                 seen.append(torch.stack([labels.double(), best[:, 0].double(), probability.double()]))
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([loss, ranked[:, 0].sum(), ranked.sum(), loss.new_tensor(float(len(labels)))]).double()
+            seen_here += len(labels)
+            self._show_evaluation(seen_here, time.monotonic() - began)
             self.beat.tick()
+        self.status.evaluated = None
+        self._pace.evaluated(time.monotonic() - began)
         loss_sum, top1, top5, count = self.ranks.sum(sums).tolist()
         if not math.isfinite(loss_sum):
             return dict.fromkeys(("loss", "top1", "top5"))
@@ -487,21 +488,30 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------- reporting
 
-    def _left(self) -> float:
-        done = self.epoch * self.steps_per_epoch + self.step
-        took = time.monotonic() - self._begun
-        return took / max(self._steps_done_here, 1) * (self.status.steps - done)
+    def _left(self, evaluated: float = 0.0, evaluating: float = 0.0) -> float | None:
+        """Seconds left of the run, where a part of the present evaluation is done and took so many seconds."""
+        steps = self.status.steps - self.epoch * self.steps_per_epoch - self.step
+        last, every = self.recipe.epochs, self.options.eval_every
+        due = last // every - self.epoch // every + (last % every != 0 and self.epoch < last)
+        return self._pace.left(steps, due * (1 if self.ema is None else 2) - evaluated, evaluating)
 
     def _tell_step(self) -> None:
         self.status.epoch, self.status.step = self.epoch, self.epoch * self.steps_per_epoch + self.step
 
-    def _show(self, bar: Bar | None, images_per_s: float) -> None:
+    def _show(self, images_per_s: float) -> None:
         if not self.ranks.is_main:
             return
         self.status.images_per_s, self.status.eta_s = images_per_s, self._left()
-        if bar is not None:
+        if self._bar is not None:
             loss, count = self.sums.tolist()
-            bar.update(self.step, loss / max(count, 1), images_per_s, self._left())
+            self._bar.update(self.step, loss / max(count, 1), images_per_s, self.status.eta_s)
+
+    def _show_evaluation(self, images: int, seconds: float) -> None:
+        """Tell that so many images of this rank's part are evaluated."""
+        part = min(images * self.ranks.world / max(self.data.info.eval_size, 1), 1.0)
+        self.status.evaluated, self.status.eta_s = part, self._left(part, seconds)
+        if self._bar is not None:
+            self._bar.evaluate(part, self.status.eta_s)
 
     def _untracked(self, message: str) -> None:
         """W&B's tracking is not as asked: for the log, and for who launched this."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from ladder.launch.view import View, _names, summary
 from ladder.runs.folder import RunDir, Status
 from ladder.runs.outcome import Outcome
+from ladder.training.progress import Pace
 
 
 class Folder:
@@ -76,6 +77,32 @@ def test_the_table_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert titles == ["run", "epoch", "top-1", "images/s", "left"]
     assert first == ["gelu", "s3", "1.5/6", "55.25", "1,234", "1:05"]
     assert second == ["gelu", "s3", "starting"]
+
+
+def test_an_evaluation_is_work_too(capsys: pytest.CaptureFixture[str]) -> None:
+    busy = worker(5.0)
+    busy.status.evaluated = 0.4
+    view = View("runs/demo", total=10, skipped=0, terminal=False)
+    console = Console(width=100, legacy_windows=False)
+    console.print(view._table([busy, Worker(Status(), time.monotonic())], 0, 2))
+    shown = capsys.readouterr().out
+    assert "2/6, evaluating 40%" in shown and "starting" in shown
+
+
+def test_the_pace_counts_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace(batch_size=10, eval_size=60)
+    assert pace.left(20, 2) is None, "nothing to judge by"
+    for _ in range(10):
+        now += 1.0
+        pace.stepped()
+    assert pace.left(20, 2) == pytest.approx(20 + 2 * 2), "60 images forwards are as dear as 20 in training"
+    now += 5.0
+    pace.evaluated(5.0)
+    assert pace.left(20, 2) == pytest.approx(20 + 2 * 5)
+    now += 2.0
+    assert pace.left(10, 0.5, evaluating=2.0) == pytest.approx(10 + 2.5)
 
 
 def test_time_left() -> None:

@@ -82,9 +82,10 @@ def test_a_terminal_of_another_alphabet_gets_escapes(monkeypatch: pytest.MonkeyP
 def test_a_bar_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", gone_terminal())
     monkeypatch.setenv("TERM", "xterm")
-    bar = Bar("a run", epochs=1, steps_per_epoch=2)
+    bar = Bar(epochs=1, steps_per_epoch=2)
     bar.start_epoch(0, 0)
     bar.update(1, 2.0, 100.0, 1.0)
+    bar.evaluate(0.5, None)
     bar.end_epoch(2.0, 50.0, 100.0, 0.0)
     bar.close()
 

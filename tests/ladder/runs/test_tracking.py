@@ -13,7 +13,8 @@ from wandb_files import read_back
 
 from ladder.errors import UserError
 from ladder.runs import tracking
-from ladder.runs.notes import notes
+from ladder.runs.notes import by_default, notes
+from ladder.runs.tracking import result_of
 
 
 def test_offline_files_hold_what_a_comparison_needs(tmp_path: Path) -> None:
@@ -138,3 +139,25 @@ def test_wandbs_own_reader_finds_the_same(tmp_path: Path) -> None:
     assert read["summary"]["epoch"] == 2
     assert (read["name"], read["state"], read["exit_code"]) == ("gelu-s0", "finished", 0)
     assert set(read["tags"]) == {"convnext_32", "gelu", "digits"}
+
+
+def test_a_summary_says_each_figure_once_and_gives_the_result_back(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=gelu", "recipe.epochs=1", "wandb.mode=offline")
+    assert train(run).state == "done"
+    (read,) = read_back(run.dir.path)
+    result = json.loads((run.dir.path / "result.json").read_text())
+    values = {key: value for key, value in read["values"].items() if not key.startswith("_")}
+    found = result_of(values)
+    assert found is not None
+    assert {k: v for k, v in found.items() if v is not None} == {k: v for k, v in result.items() if v is not None}
+    assert not {"final", "best", "params", "macs", "wall_s"} & set(values["result"])
+    assert result_of({"result": result}) == result, "as earlier versions logged it"
+    assert result_of({"state": "running"}) is None and result_of({"result": {"ladder": "mine"}}) is None
+
+
+def test_what_nobody_named_is_told(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "rung=gelu")
+    assert by_default(run, ["rung=gelu"]) == "ladder=convnext_32 recipe=digits data=digits"
+    assert by_default(run, []) == "ladder=convnext_32 rung=gelu recipe=digits data=digits"
+    assert by_default(run, ["steps=[gelu]", "ladder=convnext_32", "recipe=digits"]) == "data=digits"
+    assert by_default(run, ["experiment=demo", "seed=1"]) == "", "the experiment chose"
