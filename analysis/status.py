@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -33,11 +35,13 @@ MEANING = {
     "unreadable": "its files are broken or of another version; the others are not affected",
 }
 SHOWN = 12  # names of a state in the text, before "and N more"
+NOTIFY_TIMEOUT = 60.0  # seconds
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 EXAMPLES = """examples:
   ladder status runs/demo
   ladder status runs/demo --watch          again every 2 seconds, until all is done or Ctrl-C
+  ladder status runs/demo --notify 'curl -d "$LADDER_NEWS" ntfy.sh/my-topic'    of runs that fail, and of the end
   ladder status runs/demo --format json
 
 It reads the run folders alone, so it works from any terminal and host that sees them, while a sweep runs or after.
@@ -220,14 +224,40 @@ def as_json(study: Path, rows: Sequence[Row]) -> str:
     return strict_json(content, 1)
 
 
-def follow(study: Path, every: float) -> int:
-    """Show the text again and again, until nothing is left to wait for, or Ctrl-C."""
+def news(study: Path, before: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """What happened between two looks, in a line each: runs that failed or died, and the end of the sweep."""
+    known = {row.run: row.state for row in before}
+    bad = [row for row in rows if row.state in ("failed", "dead") and known.get(row.run) != row.state]
+    lines = [f"{study}: {row.state} {row.run}{f': {row.error}' if row.error else ''}" for row in bad]
+    if _over(rows):
+        lines.append(f"{study}: " + ", ".join(f"{n} {state}" for state, n in counts(rows).items()))
+    return lines
+
+
+def _over(rows: Sequence[Row]) -> bool:
+    return bool(rows) and not {"running", "pending"} & set(counts(rows))
+
+
+def tell(command: str, line: str) -> None:
+    """Run a shell command with the line in LADDER_NEWS; where it fails, say so and go on."""
+    try:
+        environment = {**os.environ, "LADDER_NEWS": line}
+        done = subprocess.run(command, shell=True, env=environment, timeout=NOTIFY_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        print(f"--notify: {command}: ended after {NOTIFY_TIMEOUT:g} s", file=sys.stderr)
+        return
+    if done.returncode:
+        print(f"--notify: {command}: exit code {done.returncode}", file=sys.stderr)
+
+
+def follow(study: Path, every: float, notify: str | None = None) -> int:
+    """Show the text again and again, until nothing is left to wait for, or Ctrl-C; `notify`: a command for news."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     console = Console()
-    shown = ""
+    shown, before = "", read(study) if notify else []
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
@@ -238,8 +268,11 @@ def follow(study: Path, every: float) -> int:
                 elif now != shown:
                     print(now, flush=True)
                 shown = now
-                if rows and not {"running", "pending"} & set(counts(rows)):
+                for line in news(study, before, rows) if notify else ():
+                    tell(str(notify), line)
+                if _over(rows):
                     return 0
+                before = rows
                 time.sleep(every)
         except KeyboardInterrupt:
             return 0
@@ -251,14 +284,19 @@ def follow(study: Path, every: float) -> int:
 @click.option(
     "--watch", type=float, is_flag=False, flag_value=2.0, metavar="[SECONDS]", help="again every 2 (or SECONDS)"
 )
-def main(study: Path, kind: str, watch: float | None) -> int | None:
+@click.option(
+    "--notify", metavar="CMD", help="a shell command for each run that fails and at the end, the news in $LADDER_NEWS"
+)
+def main(study: Path, kind: str, watch: float | None, notify: str | None) -> int | None:
     """What of a study is done, running (and how far), dead, failed (and why), stopped, to come."""
+    if notify is not None and watch is None:
+        watch = 2.0
     if watch is not None:
         if kind != "text":
-            raise UserError("--watch goes with --format text")
+            raise UserError("--watch and --notify go with --format text")
         if not watch > 0:
             raise UserError(f"--watch {watch:g}: must be seconds above 0")
-        return follow(study, watch)
+        return follow(study, watch, notify)
     rows = read(study)
     print(as_json(study, rows) if kind == "json" else text(study, rows))
     return 0

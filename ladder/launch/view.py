@@ -219,6 +219,8 @@ def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
     elif counts["done"]:
         places = " ".join(dict.fromkeys(shlex.quote(str(folder.parent)) for folder in outcomes))
         lines.append(f"What came out: ladder table {places}   as charts: ladder figures {places}")
+        if any(next(folder.glob("wandb/offline-run-*"), None) for folder in outcomes):
+            lines.append(f"To send it to W&B: find {places} -name 'offline-run-*' -print0 | xargs -0 -n 100 wandb sync")
     return "\n".join(lines)
 
 

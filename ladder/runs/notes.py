@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from ladder.common.nested import flatten
 from ladder.runs.config import WANDB_DEFAULTS, WANDB_VARIABLES, wandb_default
+from ladder.runs.folder import RunDir
 from ladder.runs.identity import place, trained_root
+from ladder.runs.records import read_json_or_none
 from ladder.runs.resolve import Run
+from ladder.training.progress import in_words
+
+MOST_LOOKS = 100  # into folders of shorter or longer runs: reading a config takes a hundredth of a second
 
 _CHANGED = {  # part of a run's identity: what of it earlier versions hashed otherwise
     "data": "the images themselves, by a digest of their folder, not the folder's name, are part of a run's hash now",
@@ -24,7 +34,7 @@ def notes(jobs: Iterable[tuple[Run, Sequence[str]]]) -> list[str]:
     for run, overrides in jobs:
         messages |= dict.fromkeys((*_ignored_overrides(run, overrides), *_environment(run)))
         runs.setdefault(str(run.dir.path), run)
-    return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values())]
+    return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values()), *_of_other_length(runs.values())]
 
 
 def by_default(run: Run, overrides: Iterable[str]) -> str:
@@ -105,3 +115,51 @@ def _elsewhere(runs: Iterable[Run]) -> list[str]:
         for root, mine in roots.items()
     ]
 
+
+
+def _of_other_length(runs: Iterable[Run]) -> list[str]:
+    """Which new runs are done in another number of epochs, why they start anew all the same, and what that costs."""
+    names: dict[Path, dict[str, list[str]]] = {}  # of a study: folders by rung and seed
+    told: dict[tuple[int, int], str] = {}
+    looks = MOST_LOOKS
+    for run in runs:
+        study = run.dir.path.parent
+        if study not in names:
+            with suppress(OSError):
+                for name in os.listdir(study):
+                    names.setdefault(study, {}).setdefault(name.rpartition("-")[0], []).append(name)
+        others = names.setdefault(study, {}).get(run.label.rpartition("-")[0], [])
+        for name in others if run.label not in others else ():
+            looks -= 1
+            if looks < 0:
+                return list(told.values())
+            before, now = _only_epochs_differ(run, RunDir(study / name)), run.recipe.epochs
+            if before is None or (before, now) in told:
+                continue
+            length = f"{before} epoch{'s' * (before != 1)}"
+            why = ": the rate of a cosine depends on the length of the run from the first step on"
+            wall = (read_json_or_none(study / name / "result.json") or {}).get("wall_s")
+            cost = f"; about {in_words(wall / before * now)} a run" if isinstance(wall, int | float) else ""
+            told[before, now] = (
+                f"{name} is done in {length}; of {now} it is trained from its start"
+                f"{why if run.recipe.schedule == 'cosine' else ''}{cost}"
+            )
+    return list(told.values())
+
+
+def _only_epochs_differ(run: Run, other: RunDir) -> int | None:
+    """The epochs of a done run that is `run` in all else that changes a result; None where it is not."""
+    if not other.is_done:
+        return None
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(other.path / "config.yaml"))
+    except Exception:  # a broken folder, which `ladder status` tells
+        return None
+    if not isinstance(config, dict):
+        return None
+    mine, theirs = flatten(run.config), flatten({str(key): value for key, value in config.items()})
+    parts = ("spec.", "recipe.", "data.")
+    keys = [key for key in {**mine, **theirs} if key.startswith(parts) and key != "data.root"]
+    differing = [key for key in keys if mine.get(key) != theirs.get(key)]
+    epochs = theirs.get("recipe.epochs")
+    return epochs if differing == ["recipe.epochs"] and isinstance(epochs, int) else None

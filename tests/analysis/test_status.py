@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -165,3 +166,25 @@ def test_it_imports_neither_torch_nor_pandas() -> None:
     code = "import sys, analysis.status; print(*{'torch', 'pandas', 'timm', 'hydra'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_notify_runs_a_command_for_what_fails_and_at_the_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    study, told = tmp_path / "demo", tmp_path / "told"
+    write(study, "old-s0-00", state="failed", error="known before")
+    runs = [write(study, f"{name}-s0-00", state="running") for name in ("gelu", "resnet")]
+
+    def later() -> None:
+        time.sleep(0.5)
+        new = write(tmp_path / "new", runs[0].name, state="failed", error="a fault")
+        os.replace(new / "status.json", runs[0] / "status.json")
+        time.sleep(0.5)
+        (runs[1] / "result.json").write_text('{"format": 1}')
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    command = f'echo "$LADDER_NEWS" >> {told}; exit 3'
+    assert status.main([str(study), "--watch", "0.1", "--notify", command]) == 0
+    thread.join()
+    lines = told.read_text().splitlines()
+    assert lines == [f"{study}: failed gelu-s0-00: a fault", f"{study}: 1 done, 2 failed"]
+    assert "exit code 3" in capfd.readouterr().err
