@@ -211,7 +211,7 @@ def table_of(source: str, where: Mapping[str, str], option: str = "--where", int
         return paper_table(load_ladder(source), interval)
     tables = summarise(load(source), where=where, interval=interval)
     if len(tables) > 1:
-        names = ", ".join(f"{table.ladder} on {table.data}" for table in tables)
+        names = ", ".join(f"{table.ladder} on {table.data_name}" for table in tables)
         raise UserError(f"{source} holds several tables ({names}): keep one with {option} KEY=VALUE")
     return tables[0]
 
@@ -240,7 +240,7 @@ def main(
     if not ours.has_runs:
         raise UserError(f"{study} is a ladder: give a study first, such as runs/demo")
     theirs = table_of(other, other_where, "--other-where", interval)
-    names = [f"paper ({t.ladder})" if not t.has_runs else str(t.data) for t in (ours, theirs)]
+    names = [f"paper ({t.ladder})" if not t.has_runs else t.data_name for t in (ours, theirs)]
     if names[0] == names[1]:
         names = [Path(study).name, Path(other).name]
     found = compare(ours, theirs, (names[0], names[1]))

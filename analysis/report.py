@@ -167,7 +167,7 @@ def _lead(contents: Contents) -> str:
         counts["pending"] = counts.get("pending", 0) + len(contents.waiting)
     rest = ", ".join(f"{n} {state}" for state, n in counts.items() if state != "done")
     done = f"{counts.get('done', 0)} of {sum(counts.values())} runs done" + (f" ({rest})" if rest else "")
-    ladders = ", ".join(dict.fromkeys(f"{t.title} on {t.data}" for t in tables))
+    ladders = ", ".join(dict.fromkeys(f"{t.title} on {t.data_name}" for t in tables))
     return f'<p class="lead">{html.escape(ladders)}: {html.escape(done)}.</p>'
 
 
@@ -191,13 +191,11 @@ def _headline(table: Table) -> str:
     if judged:
         clear = sum(not row.change.within_noise for row in judged if row.change)
         cards.append(page.card(f"{clear} of {len(judged)}", "steps changed top-1 by more than seed noise"))
-    moved = [row for row in table.rows if row.kind == "main" and row.change]
-    if len(moved) > 2:
-        best = max(moved, key=lambda row: row.change.delta if row.change else 0)
-        worst = min(moved, key=lambda row: row.change.delta if row.change else 0)
-        cards.append(page.card(change_text(best.change), f"the largest step up: {best.title}"))
-        if worst.change and worst.change.delta < 0:
-            cards.append(page.card(change_text(worst.change), f"the largest step down: {worst.title}"))
+    moved = [(row.change.delta, row) for row in judged if row.change and not row.change.within_noise]
+    for words, sign in (("up", 1), ("down", -1)):
+        if mine := [(sign * delta, row) for delta, row in moved if sign * delta > 0]:
+            _, row = max(mine, key=lambda one: one[0])
+            cards.append(page.card(change_text(row.change), f"the largest clear step {words}: {row.title}"))
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
 

@@ -205,7 +205,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
         cells.append(
             (
                 row.name,
-                f"{row.epoch:.1f}/{row.epochs}" + (f", evaluating {100 * row.evaluated:.0f}%" if row.evaluated else ""),
+                f"{row.epoch:.1f}/{row.epochs}"
+                + (f", evaluating {100 * row.evaluated:.0f}%" if row.evaluated is not None else ""),
                 "" if row.top1 is None else f"{row.top1:.2f}",
                 "" if row.images_per_s is None else f"{row.images_per_s:,.0f}",
                 "" if row.eta_s is None else duration(row.eta_s),
@@ -225,9 +226,9 @@ def as_json(study: Path, rows: Sequence[Row]) -> str:
 
 
 def news(study: Path, before: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    """What happened between two looks, in a line each: runs that failed or died, and the end of the sweep."""
+    """What happened between two looks, in a line each: runs that failed, died or were stopped, and the sweep's end."""
     known = {row.run: row.state for row in before}
-    bad = [row for row in rows if row.state in ("failed", "dead") and known.get(row.run) != row.state]
+    bad = [row for row in rows if row.state in ("failed", "dead", "stopped") and known.get(row.run) != row.state]
     lines = [f"{study}: {row.state} {row.run}{f': {row.error}' if row.error else ''}" for row in bad]
     if _over(rows):
         lines.append(f"{study}: " + ", ".join(f"{n} {state}" for state, n in counts(rows).items()))
@@ -285,7 +286,9 @@ def follow(study: Path, every: float, notify: str | None = None) -> int:
     "--watch", type=float, is_flag=False, flag_value=2.0, metavar="[SECONDS]", help="again every 2 (or SECONDS)"
 )
 @click.option(
-    "--notify", metavar="CMD", help="a shell command for each run that fails and at the end, the news in $LADDER_NEWS"
+    "--notify",
+    metavar="CMD",
+    help="a shell command for each run that fails or stops and at the end, the news in $LADDER_NEWS",
 )
 def main(study: Path, kind: str, watch: float | None, notify: str | None) -> int | None:
     """What of a study is done, running (and how far), dead, failed (and why), stopped, to come."""

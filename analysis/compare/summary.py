@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 INTERVALS = ("all", "each")
 _JUDGED = ("top1", "num_classes", "train_loss", "epochs")  # columns that tell a doubtful run
 NOISES = ("seeds", "images", "both")
+_WRITTEN = {  # data sets as people write them, by our names and timm's
+    **{"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"},
+    **{"imagenet": "ImageNet", "imagenet1k": "ImageNet-1k", "ilsvrc2012": "ImageNet-1k", "svhn": "SVHN"},
+    **{"stl10": "STL-10", "tiny_imagenet": "Tiny ImageNet", "imagenette": "Imagenette", "imagewoof": "Imagewoof"},
+}
 _SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
 PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
 PAPER_DIGIT = 0.01  # of the published top-1: no interval is narrower
@@ -74,7 +79,12 @@ class Table:
     @property
     def paper_data_name(self) -> str:
         """The paper's data set as people write it."""
-        return {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}.get(self.paper_data, self.paper_data)
+        return written(self.paper_data)
+
+    @property
+    def data_name(self) -> str:
+        """The data set of the runs as people write it."""
+        return written(self.data or "")
 
     @property
     def training(self) -> str:
@@ -107,6 +117,11 @@ class Table:
     def not_run(self) -> tuple[Row, ...]:
         """Rungs of the main chain that no run was started of."""
         return tuple(row for row in self.rows if row.kind == "main" and not row.runs) if self.has_runs else ()
+
+
+def written(data: str) -> str:
+    """A data set's name as people write it (cifar10: CIFAR-10); one that is not known as it is."""
+    return _WRITTEN.get(data.lower().replace("-", "_"), data)
 
 
 def summarise(

@@ -94,7 +94,7 @@ def _mark(note: str | None, marks: dict[str, str]) -> str:
 
 def heading(table: Table) -> str:
     """What the table is of, in a line."""
-    data = f" on {table.data}" if table.data else ""
+    data = f" on {table.data_name}" if table.data else ""
     choice = "".join(f", {k}={show(v)}" for k, v in table.choice.items())
     return f"{table.title} ({table.ladder}){data}{choice}"
 
@@ -197,7 +197,7 @@ def _footnotes(table: Table, marks: dict[str, str]) -> tuple[str, ...]:
         flops = "; its FLOPs are multiply-accumulates" if _prints_gflops(table) else ""
         notes.append(f"paper: {table.source}{how}{flops}")
         if table.has_runs and not table.on_paper_data:
-            known = f"the paper's top-1 is on {table.paper_data_name}, ours on {table.data}"
+            known = f"the paper's top-1 is on {table.paper_data_name}, ours on {table.data_name}"
             notes.append(f"{known}: compare the changes, not the values")
     if any(row.kind == "reference" for row in table.rows):
         notes.append("below the ladder: references, models of timm trained by the same recipe on the same data")

@@ -151,10 +151,16 @@ def page_of_grids(grids: Sequence[Grid]) -> str:
     )
 
 
-STYLE = """:root { color-scheme: light dark; --line: #8888; --dim: #666; --soft: #8881; }
-@media (prefers-color-scheme: dark) { :root { --dim: #aaa; } }
+STYLE = """:root { color-scheme: light dark; --line: #8888; --dim: #666; --soft: #8881; --page: #fff; --shade: #0004; }
+@media (prefers-color-scheme: dark) { :root { --dim: #aaa; --page: #141414; --shade: #fff6; } }
+html { background: var(--page); }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 75rem; }
-.scroll { overflow-x: auto; }
+/* a shade where there is more of a wide table: the page's colour moves along with the table and covers it */
+.scroll { overflow-x: auto; background: linear-gradient(to right, var(--page) 40%, transparent) left / 3rem 100%,
+  linear-gradient(to left, var(--page) 40%, transparent) right / 3rem 100%,
+  linear-gradient(to right, var(--shade), transparent) left / .8rem 100%,
+  linear-gradient(to left, var(--shade), transparent) right / .8rem 100%;
+  background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-block: 2px solid var(--line); }
 th, td { padding: .2rem .55rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,8 @@ nav a { margin-right: .9rem; white-space: nowrap; }
 .dim { color: var(--dim); font-size: .9em; }
 figure { margin: .8rem 0; max-width: 62rem; }
 figure img { width: 100%; height: auto; display: block; background: #fff; border-radius: .4rem; padding: .4rem; }
+/* charts are drawn on white; turned round, and their hues back */
+@media screen and (prefers-color-scheme: dark) { figure img { filter: invert(.92) hue-rotate(180deg); } }
 pre { background: var(--soft); border-radius: .4rem; padding: .6rem .8rem; overflow-x: auto; white-space: pre-wrap; }
 code { font-size: .92em; }
 table.plain th, table.plain td { text-align: left; white-space: normal; vertical-align: top; }
@@ -94,10 +95,7 @@ def _svg(chart: Chart, columns: int) -> str | None:
     figure = chart.draw(columns)
     if figure is None:
         return None
-    out = io.BytesIO()
-    with style.context(columns):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return "data:image/svg+xml;base64," + base64.b64encode(style.svg(figure, columns)).decode("ascii")
 
 
 def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

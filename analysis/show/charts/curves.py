@@ -152,7 +152,7 @@ def _caption(table: Table, data: pd.DataFrame, panels: Sequence[tuple[str, list[
     drawn = {row.rung for _, rows, before in panels for row in (*rows, *([before] if before else []))}
     seeds = data.groupby("rung")["seed"].nunique()
     even = {rung: _even(data[data["rung"] == rung]) for rung in drawn}
-    parts = [f"{table.data}, {table.eval_split} split, {table.training}"]
+    parts = [f"{table.data_name}, {table.eval_split} split, {table.training}"]
     if counts := sorted({int(seeds[rung]) for rung in drawn if even[rung] and seeds[rung] > 1}):
         parts.append(f"band: range over {' to '.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds")
     if not all(even.values()):

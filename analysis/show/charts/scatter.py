@@ -102,6 +102,15 @@ def _draw(
         left = 0.5 if columns == 1 else 0.58
         axes = style.place(fig, left, bottom, width - left - names - 0.42, height)
         _bubbles(axes, points, max(known) if known else None, columns)
+        least = min(p.x for p in points)
+        if least > 0 and max(p.x for p in points) >= 10 * least:
+            from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+            axes.set_xscale("log")
+            axes.set_xlim(least / 1.25, max(p.x for p in points) * 1.25)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         _names(axes, shown, size - 0.6, width - names - 0.06, row / height)

@@ -109,7 +109,9 @@ def _label(table: Table, row: Row) -> str:
 
 def _caption(table: Table, rows: list[tuple[Row, Change]], paper: bool) -> str:
     changes = [change for _, change in rows]
-    parts = [f"Published: {table.source}" if paper else f"{table.data}, {table.eval_split} split, {table.training}"]
+    parts = [
+        f"Published: {table.source}" if paper else f"{table.data_name}, {table.eval_split} split, {table.training}"
+    ]
     if any(not math.isnan(c.half) for c in changes):
         parts.append(f"bars: {interval_words(table)}")
     if any(c.within_noise for _, c in rows):

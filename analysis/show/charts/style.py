@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from analysis.show.files import write
 from ladder.errors import unknown
@@ -135,7 +136,10 @@ def fit(fig: Figure, text: str, room: float, size: float, lines: int = 1, **font
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Text in lines of at most `width` inches: by the font's mean width of a letter, by fewer where those are wide."""
+    """Text in lines of at most `width` inches: by the font's mean width of a letter, by fewer where those are wide.
+
+    The last line is no single word where the one before it has some to spare.
+    """
     import textwrap
 
     letters = int(width * 72 / (size * 0.565))
@@ -144,6 +148,10 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     while letters > 1 and (found := text_width(scratch, lines, size)) > width:
         letters = max(1, min(letters - 1, int(letters * width / found)))
         lines = textwrap.wrap(text, letters)
+    if len(lines) > 1 and " " not in lines[-1] and lines[-2].count(" ") > 2:
+        rest, _, word = lines[-2].rpartition(" ")
+        if len(last := f"{word} {lines[-1]}") < letters / 2:
+            lines[-2:] = [rest, last]
     return lines
 
 
@@ -161,7 +169,7 @@ def key_below(axes: Axes, at: float, handles: Sequence[Any], names: Sequence[str
 
 def top1_label(table: Table, paper: bool = False) -> str:
     """The label of an axis of top-1: its data set by name, as people write it where it is the paper's."""
-    name = table.paper_data_name if paper or table.on_paper_data else table.data
+    name = table.paper_data_name if paper or table.on_paper_data else table.data_name
     return f"{name} top-1 (%)"
 
 
@@ -218,6 +226,18 @@ def _numbers(values: Any) -> str:
     return " ".join(f"{value:.4g}" for value in flat)
 
 
+_SVGS: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+
+
+def svg(fig: Figure, columns: int = 2) -> bytes:
+    """The figure as SVG, made once: a report and the files beside it hold the same."""
+    if fig not in _SVGS:
+        with context(columns):
+            fig.savefig(out := BytesIO(), format="svg", dpi=DPI, metadata={"Date": None})
+        _SVGS[fig] = out.getvalue()
+    return _SVGS[fig]
+
+
 def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int = 2) -> list[Path]:
     """Write the figure as stem.svg, stem.pdf, ...; the paths written. Raises UserError where that can't be."""
     paths = []
@@ -225,10 +245,12 @@ def save(fig: Figure, stem: Path, formats: Sequence[str] = FORMATS, columns: int
         if kind not in FORMATS:
             raise unknown("format", kind, FORMATS)
         path = stem.with_name(f"{stem.name}.{kind}")
-        made = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Fingerprint": fingerprint(fig)}}[kind]
-        content = BytesIO()
-        with context(columns):
-            fig.savefig(content, format=kind, dpi=DPI, metadata=made)
-        write(path, content.getvalue())
+        if kind == "svg":
+            write(path, svg(fig, columns))
+        else:
+            made = {"CreationDate": None} if kind == "pdf" else {"Fingerprint": fingerprint(fig)}
+            with context(columns):
+                fig.savefig(content := BytesIO(), format=kind, dpi=DPI, metadata=made)
+            write(path, content.getvalue())
         paths.append(path)
     return paths
