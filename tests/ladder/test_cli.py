@@ -193,8 +193,8 @@ def test_a_run_folder_of_another_format(command: Command, tmp_path: Path) -> Non
 def test_a_run_says_where_it_is(command: Command, tmp_path: Path) -> None:
     code, out, err = command("rung=gelu", "recipe.epochs=1")
     assert (code, err) == (0, "")
-    assert out.startswith("done runs/default/gelu-s0-")
-    assert command("rung=gelu", "recipe.epochs=1")[1].startswith("skipped runs/default/gelu-s0-")
+    assert "\ntraining convnext_32, rung 8 gelu, seed 0; recipe digits" in out and "\ndone runs/default/gelu-s0-" in out
+    assert "\nskipped runs/default/gelu-s0-" in command("rung=gelu", "recipe.epochs=1")[1]
 
 
 def test_a_failed_run_is_exit_code_1(command: Command) -> None:
