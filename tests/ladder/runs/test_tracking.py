@@ -80,7 +80,7 @@ def test_wandbs_environment_is_heeded_where_the_command_line_says_nothing(
     assert "wandb.project=other was given, not WANDB_PROJECT=mine" in told
     for name in ("PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "DIR"):
         monkeypatch.delenv(f"WANDB_{name}")
-    assert notes([(run_of(tmp_path / "runs", "rung=gelu"), [])]) == [], "our defaults are nothing to tell of"
+    assert notes([(run_of(tmp_path / "runs", "rung=gelu", "recipe.epochs=1"), [])]) == [], "our defaults are nothing to tell of"
 
 
 @pytest.mark.parametrize(
