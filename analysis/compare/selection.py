@@ -68,15 +68,10 @@ def groups(
         note = [] if known else [f"ladder {ladder} is not installed here: order and titles are those in the runs"]
         fields = [key for key in compare if variants and known and key.startswith("spec.") and key != "spec.code"]
         others = [key for key in compare if key not in fields]
-        for part, choice, beside in [
-            found
-            for whole, shared in _parts(_told_apart(mine, known), others, known)
-            for found in _with_variants(whole, shared, fields, known)
-        ]:
-            messages = _check(part, known, beside)
-            changed = _overridden(part, known, beside)
-            own = not changed and not beside
-            out.append(Group(str(ladder), known, part, choice, (*notes, *note, *messages, *changed), not own))
+        for whole, shared in _parts(_told_apart(mine, known), others, known):
+            for part, choice, beside in _with_variants(whole, shared, fields, known):
+                said = (*_check(part, known, beside), *(changed := _overridden(part, known, beside)))
+                out.append(Group(str(ladder), known, part, choice, (*notes, *note, *said), bool(changed or beside)))
     return out
 
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 INTERVALS = ("all", "each")
 _JUDGED = ("top1", "num_classes", "train_loss", "epochs")  # columns that tell a doubtful run
 NOISES = ("seeds", "images", "both")
-_WRITTEN = {  # data sets as people write them, by our names and timm's
-    **{"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST", "mnist": "MNIST"},
+_WRITTEN = {  # data sets as people write them, by our names and timm's without their marks
+    **{"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashionmnist": "Fashion-MNIST", "mnist": "MNIST"},
     **{"imagenet": "ImageNet", "imagenet1k": "ImageNet-1k", "ilsvrc2012": "ImageNet-1k", "svhn": "SVHN"},
-    **{"stl10": "STL-10", "tiny_imagenet": "Tiny ImageNet", "imagenette": "Imagenette", "imagewoof": "Imagewoof"},
+    **{"stl10": "STL-10", "tinyimagenet": "Tiny ImageNet", "imagenette": "Imagenette", "imagewoof": "Imagewoof"},
 }
 _SAME_DATA = {"imagenet": ("imagenet", "imagenet1k", "ilsvrc2012")}
 PAPER_SEEDS = 3  # seeds behind each std that the ladders quote (arXiv:2201.03545v2, Table 10)
@@ -73,18 +73,17 @@ class Table:
     @property
     def on_paper_data(self) -> bool:
         """Whether the runs are on the paper's data set, so that its numbers may stand in one chart with ours."""
-        name = (self.data or "").lower().replace("-", "").replace("_", "")
-        return name in _SAME_DATA.get(self.paper_data, (self.paper_data,))
+        return _bare(self.data or "") in _SAME_DATA.get(self.paper_data, (self.paper_data,))
 
     @property
     def paper_data_name(self) -> str:
         """The paper's data set as people write it."""
-        return written(self.paper_data)
+        return spelled(self.paper_data)
 
     @property
     def data_name(self) -> str:
         """The data set of the runs as people write it."""
-        return written(self.data or "")
+        return spelled(self.data or "")
 
     @property
     def training(self) -> str:
@@ -119,9 +118,13 @@ class Table:
         return tuple(row for row in self.rows if row.kind == "main" and not row.runs) if self.has_runs else ()
 
 
-def written(data: str) -> str:
+def spelled(data: str) -> str:
     """A data set's name as people write it (cifar10: CIFAR-10); one that is not known as it is."""
-    return _WRITTEN.get(data.lower().replace("-", "_"), data)
+    return _WRITTEN.get(_bare(data), data)
+
+
+def _bare(data: str) -> str:
+    return data.lower().replace("-", "").replace("_", "")
 
 
 def summarise(

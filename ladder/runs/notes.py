@@ -7,17 +7,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from ladder.common.nested import flatten
 from ladder.runs.config import WANDB_DEFAULTS, WANDB_VARIABLES, wandb_default
-from ladder.runs.folder import RunDir
+from ladder.runs.folder import stable_hash
 from ladder.runs.identity import place, trained_root
 from ladder.runs.records import read_json_or_none
 from ladder.runs.resolve import Run
 from ladder.training.progress import in_words
 
-MOST_LOOKS = 100  # into folders of shorter or longer runs: reading a config takes a hundredth of a second
+MOST_LOOKS = 1000  # into folders of other runs of a rung and seed: a study may hold many
 
 _CHANGED = {  # part of a run's identity: what of it earlier versions hashed otherwise
     "data": "the images themselves, by a digest of their folder, not the folder's name, are part of a run's hash now",
@@ -123,43 +120,30 @@ def _of_other_length(runs: Iterable[Run]) -> list[str]:
     told: dict[tuple[int, int], str] = {}
     looks = MOST_LOOKS
     for run in runs:
-        study = run.dir.path.parent
+        study, alike = run.dir.path.parent, run.label.rpartition("-")[0]
         if study not in names:
+            names[study] = {}
             with suppress(OSError):
                 for name in os.listdir(study):
-                    names.setdefault(study, {}).setdefault(name.rpartition("-")[0], []).append(name)
-        others = names.setdefault(study, {}).get(run.label.rpartition("-")[0], [])
+                    names[study].setdefault(name.rpartition("-")[0], []).append(name)
+        others = names[study].get(alike, [])
         for name in others if run.label not in others else ():
-            looks -= 1
-            if looks < 0:
+            if (looks := looks - 1) < 0:
                 return list(told.values())
-            before, now = _only_epochs_differ(run, RunDir(study / name)), run.recipe.epochs
-            if before is None or (before, now) in told:
+            result = read_json_or_none(study / name / "result.json") or {}
+            before, now, wall = result.get("epochs"), run.recipe.epochs, result.get("wall_s")
+            if not isinstance(before, int) or (before, now) in told or name != f"{alike}-{_hash_with(run, before)}":
                 continue
-            length = f"{before} epoch{'s' * (before != 1)}"
             why = ": the rate of a cosine depends on the length of the run from the first step on"
-            wall = (read_json_or_none(study / name / "result.json") or {}).get("wall_s")
             cost = f"; about {in_words(wall / before * now)} a run" if isinstance(wall, int | float) else ""
             told[before, now] = (
-                f"{name} is done in {length}; of {now} it is trained from its start"
+                f"{name} is done in {before} epoch{'s' * (before != 1)}; of {now} it is trained from its start"
                 f"{why if run.recipe.schedule == 'cosine' else ''}{cost}"
             )
     return list(told.values())
 
 
-def _only_epochs_differ(run: Run, other: RunDir) -> int | None:
-    """The epochs of a done run that is `run` in all else that changes a result; None where it is not."""
-    if not other.is_done:
-        return None
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(other.path / "config.yaml"))
-    except Exception:  # a broken folder, which `ladder status` tells
-        return None
-    if not isinstance(config, dict):
-        return None
-    mine, theirs = flatten(run.config), flatten({str(key): value for key, value in config.items()})
-    parts = ("spec.", "recipe.", "data.")
-    keys = [key for key in {**mine, **theirs} if key.startswith(parts) and key != "data.root"]
-    differing = [key for key in keys if mine.get(key) != theirs.get(key)]
-    epochs = theirs.get("recipe.epochs")
-    return epochs if differing == ["recipe.epochs"] and isinstance(epochs, int) else None
+def _hash_with(run: Run, epochs: int) -> str:
+    """The hash in the name of the run that differs in its epochs alone."""
+    recipe = {**run.identity["recipe"], "epochs": epochs}
+    return stable_hash({**run.identity, "recipe": recipe})

@@ -28,6 +28,7 @@ from ladder.runs.tracking import FINISH_TIMEOUT, Tracker, new_id, summary_of
 from ladder.training import checkpoint, cpu, optim
 from ladder.training.distributed import Ranks
 from ladder.training.progress import Bar, Pace
+from ladder.training.reporting import Reporter
 from ladder.training.seeding import seed_torch
 
 MIN_SAVE_INTERVAL = 5.0  # seconds: epochs shorter than this share a checkpoint
@@ -87,8 +88,6 @@ class Engine:
         self.wandb_id = new_id()
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)  # first step that was not finite
         self._begun = self._saved = time.monotonic()
-        self._pace = Pace(self.recipe.batch_size, self.data.info.eval_size)
-        self._bar: Bar | None = None
 
     # ------------------------------------------------------------------------------------------------- building
 
@@ -230,8 +229,6 @@ class Engine:
         """
         self.beat, self.status, self.log = beat, beat.status, log
         resumed = self.restore()
-        self.status.epochs, self.status.steps = self.recipe.epochs, self.recipe.epochs * self.steps_per_epoch
-        self._tell_step()
         self.status.top1 = next((row["top1"] for row in reversed(self.history) if row["top1"] is not None), None)
         if self.ranks.is_main:
             if resumed:
@@ -243,13 +240,22 @@ class Engine:
                 self.folder.write_metrics(self.history)
             if self.recipe.warmup_epochs >= self.recipe.epochs:
                 self.log.warning("the run ends within its warm-up of %g epochs", self.recipe.warmup_epochs)
+        self.status.epochs = self.recipe.epochs
+        self.reporter = Reporter(
+            self.status,
+            Bar(self.recipe.epochs, self.steps_per_epoch) if self.ranks.is_main else None,
+            Pace(self.recipe.batch_size, self.data.info.eval_size),
+            steps_per_epoch=self.steps_per_epoch,
+            eval_every=self.options.eval_every,
+            networks=1 if self.ema is None else 2,
+        )
+        self.reporter.at(self.epoch, self.step)
         tracker = None
         try:
             if self.ranks.is_main:
                 tracker = Tracker(self.run, self.wandb_id, self._untracked, self.status.attempts)
                 for row in self.history:  # a killed process may not have handed over its last epochs
                     tracker.log(row)
-                self._bar = Bar(self.recipe.epochs, self.steps_per_epoch)
             beat.write(durable=True)
             while self.epoch < self.recipe.epochs:
                 self._train_epoch()
@@ -265,8 +271,7 @@ class Engine:
                 tracker.finish(STOPPED if stopped else 1, how, timeout=5 if stopped else FINISH_TIMEOUT)
             raise
         finally:
-            if self._bar is not None:
-                self._bar.close()
+            self.reporter.close()
             self.data.close()
         if tracker is not None:
             tracker.finish(0, {"state": "done", **summary_of({"format": FORMAT, **result})})
@@ -275,8 +280,7 @@ class Engine:
     def _train_epoch(self) -> None:
         self.forward.train()
         batches = self.data.train_batches(self.epoch, self.step)
-        if self._bar is not None:
-            self._bar.start_epoch(self.epoch, self.step)
+        self.reporter.begin_epoch()
         since = logged = time.monotonic()
         before, first = self.train_seconds, self.step
         while self.step < self.steps_per_epoch:
@@ -289,13 +293,12 @@ class Engine:
                     raise Stopped
             self._train_step(batches)
             self.step += 1
-            self._pace.stepped()
-            self._tell_step()
+            self.reporter.stepped(self.epoch, self.step)
             now = time.monotonic()
             if now - logged > self.options.log_every:
                 logged = now
                 self._check_finite()
-                self._show((self.step - first) * self.recipe.batch_size / (now - since))
+                self.reporter.training((self.step - first) * self.recipe.batch_size / (now - since), self.sums)
         self._check_finite()  # waits for the device: the seconds below are those of finished work
         self.train_seconds = before + time.monotonic() - since
 
@@ -421,19 +424,14 @@ class Engine:
             self.save()
         if self.ranks.is_main:
             self.folder.write_metrics(self.history)
-            self.status.images_per_s, self.status.eta_s = row["images_per_s"], self._left()
-            if top1 is not None:
-                self.status.top1 = top1
-            self._tell_step()
-            self.beat.write()
             loss, speed = sums[0] / sums[1], sums[1] / max(float(row["seconds"] or 0), 1e-9)
+            self.reporter.end_epoch(self.epoch, loss, top1, speed)
+            self.beat.write()
             evaluated = "" if top1 is None else f"eval loss {figures['loss']:.4f}  top-1 {top1:.2f}  "
             self.log.info(
                 "epoch %d/%d  train loss %.4f  %s%.0f images/s",
                 *(self.epoch, self.recipe.epochs, loss, evaluated, speed),
             )
-            if self._bar is not None:
-                self._bar.end_epoch(loss, top1, speed, self._left())
         return row
 
     @torch.no_grad()
@@ -447,7 +445,7 @@ class Engine:
         model.eval()
         self.ranks.share(model.buffers())
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        began, seen_here = time.monotonic(), 0
+        began, images_seen = time.monotonic(), 0
         for images, labels in self.data.eval_batches():
             if self._stop_asked() and self.ranks.world == 1:
                 self.save()  # the epoch is trained: a resumed run begins with this evaluation
@@ -464,11 +462,10 @@ class Engine:
                 seen.append(torch.stack([labels.double(), best[:, 0].double(), probability.double()]))
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([loss, ranked[:, 0].sum(), ranked.sum(), loss.new_tensor(float(len(labels)))]).double()
-            seen_here += len(labels)
-            self._show_evaluation(seen_here, time.monotonic() - began)
+            images_seen += len(labels) * self.ranks.world
+            self.reporter.evaluating(images_seen / max(self.data.info.eval_size, 1), time.monotonic() - began)
             self.beat.tick()
-        self.status.evaluated = None
-        self._pace.evaluated(time.monotonic() - began)
+        self.reporter.evaluated(time.monotonic() - began)
         loss_sum, top1, top5, count = self.ranks.sum(sums).tolist()
         if not math.isfinite(loss_sum):
             return dict.fromkeys(("loss", "top1", "top5"))
@@ -487,31 +484,6 @@ class Engine:
             predictions.make(list(parts), self.data.info.class_names).write(self.folder.path / predictions.FILE)
 
     # ------------------------------------------------------------------------------------------------- reporting
-
-    def _left(self, evaluated: float = 0.0, evaluating: float = 0.0) -> float | None:
-        """Seconds left of the run, where a part of the present evaluation is done and took so many seconds."""
-        steps = self.status.steps - self.epoch * self.steps_per_epoch - self.step
-        last, every = self.recipe.epochs, self.options.eval_every
-        due = last // every - self.epoch // every + (last % every != 0 and self.epoch < last)
-        return self._pace.left(steps, due * (1 if self.ema is None else 2) - evaluated, evaluating)
-
-    def _tell_step(self) -> None:
-        self.status.epoch, self.status.step = self.epoch, self.epoch * self.steps_per_epoch + self.step
-
-    def _show(self, images_per_s: float) -> None:
-        if not self.ranks.is_main:
-            return
-        self.status.images_per_s, self.status.eta_s = images_per_s, self._left()
-        if self._bar is not None:
-            loss, count = self.sums.tolist()
-            self._bar.update(self.step, loss / max(count, 1), images_per_s, self.status.eta_s)
-
-    def _show_evaluation(self, images: int, seconds: float) -> None:
-        """Tell that so many images of this rank's part are evaluated."""
-        part = min(images * self.ranks.world / max(self.data.info.eval_size, 1), 1.0)
-        self.status.evaluated, self.status.eta_s = part, self._left(part, seconds)
-        if self._bar is not None:
-            self._bar.evaluate(part, self.status.eta_s)
 
     def _untracked(self, message: str) -> None:
         """W&B's tracking is not as asked: for the log, and for who launched this."""

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from analysis.report import build, main
+import analysis
+from analysis.compare.summary import summarise
+from analysis.report import _headline, build, main
 from ladder.errors import UserError
 
 Make = Callable[..., Any]
@@ -189,3 +191,13 @@ def test_a_browser_shows_it_without_sideways_scroll_or_complaint(built: tuple[st
         assert seen["scroll"] <= width and seen["body"] <= width, seen
         assert len(seen["images"]) == 9 and all(seen["images"])
         assert all(0.6 * min(width, 900) < shown <= width for shown in seen["shown"])
+
+
+def test_no_step_within_noise_is_called_the_largest(make_study: Make) -> None:
+    study = make_study()
+    for seed, noise in enumerate((-0.3, 0.0, 0.3)):
+        for rung, top1 in (("resnet", 80.0), ("stage_ratio", 80.1), ("patchify_stem", 90.0)):
+            study.run(rung, seed, top1 + noise * (-1 if rung == "stage_ratio" else 1))
+    cards = _headline(summarise(analysis.load(study.root))[0])
+    assert "the largest clear step up: patchify stem" in cards
+    assert "stage ratio" not in cards and "step down" not in cards

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from ladder.launch.view import View, _names, summary
 from ladder.runs.folder import RunDir, Status
 from ladder.runs.outcome import Outcome
 from ladder.training.progress import Pace
+from ladder.training.reporting import Reporter
 
 
 class Folder:
@@ -105,6 +108,31 @@ def test_the_pace_counts_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pace.left(10, 0.5, evaluating=2.0) == pytest.approx(10 + 2.5)
 
 
+def test_an_evaluation_of_two_networks_runs_once_from_0_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    status = Status(epochs=5)
+    reporter = Reporter(status, None, Pace(10, 30), steps_per_epoch=4, eval_every=2, networks=2)
+    assert status.steps == 20
+    for step in range(1, 5):
+        now += 1.0
+        reporter.stepped(1, step)
+    assert (status.epoch, status.step) == (1, 8)
+    parts = []
+    for _ in range(2):
+        now += 2.0
+        reporter.evaluating(0.5, 2.0)
+        parts.append((status.evaluated, status.eta_s))
+        now += 2.0
+        reporter.evaluated(4.0)
+        assert status.evaluated is None
+    # 12 steps of a second, and of 3 evaluations (after epochs 2, 4 and 5) of two networks what is not done of them
+    assert parts == [(0.25, pytest.approx(12 + 5.5 * 1)), (0.75, pytest.approx(12 + 4.5 * 4))]
+    reporter.end_epoch(2, 0.5, 60.0, 100.0)
+    assert (status.epoch, status.step, status.top1) == (2, 8, 60.0)
+    assert status.eta_s == pytest.approx(12 + 4 * 4)
+
+
 def test_time_left() -> None:
     view = View("runs/demo", total=10, skipped=0, terminal=False)
     assert view.left([], 5, 2) is None, "nothing is known yet"
@@ -152,3 +180,14 @@ def test_what_went_wrong_with_wandb_is_said_once(tmp_path: Path) -> None:
         outcomes[tmp_path / name] = Outcome("done", name)
     lines = summary("runs/demo", outcomes, "the command").splitlines()
     assert lines[1] == "  W&B is not reached: going on offline (2 runs, such as a)"
+
+
+def test_a_sweep_that_was_tracked_offline_names_the_line_that_sends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "demo" / "gelu-s0-0a"
+    (folder / "wandb" / "offline-run-1").mkdir(parents=True)
+    told = summary("demo", {folder: Outcome("done", "gelu-s0-0a")}, "ladder train").splitlines()[-1]
+    line = told.removeprefix("To send it to W&B: ").replace("wandb sync", "echo sync")
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == f"sync {folder}/wandb/offline-run-1\n"
+    shutil.rmtree(folder / "wandb")
+    assert "wandb" not in summary("demo", {folder: Outcome("done", "gelu-s0-0a")}, "ladder train")

@@ -104,13 +104,9 @@ def _draw(
         _bubbles(axes, points, max(known) if known else None, columns)
         least = min(p.x for p in points)
         if least > 0 and max(p.x for p in points) >= 10 * least:
-            from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
             axes.set_xscale("log")
             axes.set_xlim(least / 1.25, max(p.x for p in points) * 1.25)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            _plain_log_ticks(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         _names(axes, shown, size - 0.6, width - names - 0.06, row / height)
@@ -178,7 +174,7 @@ def _names(axes: Axes, points: Sequence[Point], size: float, where: float, gap: 
 def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Rising places in 0..1 as near to the wanted ones as can be with `gap` between neighbours.
 
-    >>> spaced([0.5, 0.5, 0.9], 0.2)
+    >>> spread_apart([0.5, 0.5, 0.9], 0.2)
     [0.4, 0.6, 0.9]
     """
     blocks: list[list[float]] = []  # [sum of (wanted - offset), count]: neighbours that touch move as one

@@ -343,3 +343,23 @@ def test_blocks_of_timms_resnet_tell_of_its_stem_and_its_shortcut() -> None:
 def test_a_network_without_equal_blocks_has_no_drawing() -> None:
     with pytest.raises(UserError, match="no drawing of the blocks: this network has no sequence of equal blocks"):
         anatomy(TimmSpec("vgg11"), 64)
+
+
+def test_costs_tenfold_apart_are_on_a_log_axis_and_all_points_within(make_study: Make) -> None:
+    study = make_study()
+    for rung, macs in (("resnet", 1_000_000), ("stage_ratio", 3_000_000), ("gelu", 30_000_000)):
+        study.run(rung, 0, 90.0, result={"macs": macs})
+    (table,) = summarise(analysis.load(study.root))
+    figure = scatter.draw_ladder(table, "macs")
+    assert figure is not None
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    assert axes.get_xscale() == "log" and 0 < low < 1 and high > 30
+
+
+@pytest.mark.parametrize("text", ["a b c d e f g h i j k l m n o p 0.", "one two three four five six noise."])
+def test_no_word_stands_alone_on_a_last_line(text: str) -> None:
+    for width in (0.6, 0.8, 1.0, 1.2):
+        lines = style.wrap(text, width, 7.0)
+        assert " ".join(lines) == text
+        assert len(lines) < 2 or " " in lines[-1] or lines[-2].count(" ") <= 2
