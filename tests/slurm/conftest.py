@@ -26,8 +26,10 @@ def cluster() -> Iterator[SlurmCluster]:
 
 @pytest.fixture
 def sweep(cluster: SlurmCluster, tmp_path: Path) -> Iterator[Sweep]:
-    """A sweep in Slurm; no job of it is left at the end."""
-    yield Sweep(tmp_path / "sweep", launcher=OPTIONS, environment=cluster.environment)
+    """A sweep in Slurm; no launcher and no job of it is left at the end."""
+    made = Sweep(tmp_path / "sweep", launcher=OPTIONS, environment=cluster.environment)
+    yield made
+    made.kill()
     cluster.cancel_all()
 
 

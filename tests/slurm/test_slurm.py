@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 from slurm_cluster import SlurmCluster
-from sweeps import Sweep, finish, started
+from sweeps import Sweep, finish, read_until, started
 
 from ladder.errors import UserError
 
@@ -116,8 +116,7 @@ def test_a_launcher_that_was_killed_finds_its_jobs_again(cluster: SlurmCluster, 
     assert len(cluster.jobs()) == 4 and jobs.items() <= cluster.jobs().items()
 
     watching = sweep.start("rung=0,1,2,3", LATER)
-    assert watching.stdout is not None
-    assert "4 runs are queued" in watching.stdout.readline()
+    read_until(watching, "4 runs are queued")
     watching.send_signal(signal.SIGINT)
     left = finish(watching)
     assert left.code == 75, left.out + left.err
@@ -125,8 +124,7 @@ def test_a_launcher_that_was_killed_finds_its_jobs_again(cluster: SlurmCluster, 
     assert len(cluster.jobs()) == 4
 
     watching = sweep.start("rung=0,1,2,3", LATER)
-    assert watching.stdout is not None
-    watching.stdout.readline()
+    read_until(watching, "4 runs are queued")
     cluster.cancel_all()
     cancelled = finish(watching)
     assert cancelled.code == 75, cancelled.out + cancelled.err
@@ -144,11 +142,9 @@ def test_two_launchers_send_each_run_once(cluster: SlurmCluster, sweep: Sweep) -
 
 def test_a_job_that_slurm_will_never_start_is_told(cluster: SlurmCluster, sweep: Sweep) -> None:
     process = sweep.start("rung=0,1", "hydra.launcher.cpus_per_task=99")
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(2)]
+    read_until(process, "does not start: PartitionConfig")
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 75
-    assert "does not start: PartitionConfig" in lines[1]
 
 
 def test_more_runs_than_an_array_may_hold(cluster: SlurmCluster, sweep: Sweep) -> None:

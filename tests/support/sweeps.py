@@ -56,6 +56,7 @@ class Sweep:
     faults: dict[str, str] = field(default_factory=dict)
     launcher: tuple[str, ...] = ("hydra.launcher.n_jobs=2",)  # which one, and how
     environment: dict[str, str] = field(default_factory=dict)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)  # the launchers that `start` began
 
     @property
     def study(self) -> Path:
@@ -70,7 +71,9 @@ class Sweep:
         """Launch in a process of its own, and go on."""
         with self.surroundings():
             command = [sys.executable, "-m", "ladder.train", *self.command(*overrides)]
-            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.processes.append(process)
+        return process
 
     def run(self, *overrides: str) -> Ended:
         """Launch in this process, whose fork server all such sweeps share, and wait for the end."""
@@ -108,6 +111,12 @@ class Sweep:
                 else:
                     os.environ[name] = value
 
+    def kill(self) -> None:
+        """Kill the launchers that still run: one that a failed test leaves would send its jobs to the next test."""
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
     def write_faults(self) -> None:
         """Let the rungs of `faults` fail from now on, and no others."""
         FAULTS.write_text("".join(f"{rung} {kind}\n" for rung, kind in self.faults.items()))
@@ -140,6 +149,17 @@ def finish(process: subprocess.Popen[str], seconds: float = 600) -> Ended:
     finally:
         process.kill()
     return Ended(process.returncode, out, err)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """The first line of a launcher's output with that text in it; fails at the end of the output."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        if text in line:
+            return line
+        seen.append(line)
+    raise AssertionError(f"{text!r} is in no line of {seen}")
 
 
 def started(out: str) -> list[str]:
