@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ EXAMPLES = """examples:
   ladder publish runs/cifar10                   as the runs were tracked: online or offline
   ladder publish runs/cifar10 --mode offline    into runs/cifar10/wandb/, for `wandb sync`
   ladder publish runs/cifar10 --mode online --entity my-team
-  ladder publish runs/cifar10 --mode online --view    and a view of the runs, made or updated
+  ladder publish runs/cifar10 --mode online --view --report    and a view of the runs and a report, made or updated
 
 The run is called "STUDY summary", of job type summary, in the group of the study's runs. It holds the tables as
 wandb.Table, every chart, the report, and an artifact with the report, the charts as files, and the numbers as
@@ -46,6 +47,7 @@ ladder export writes them.
 @click.option("--project", help="default: that of the runs")
 @click.option("--entity", help="user or team; default: that of the runs")
 @click.option("--view", is_flag=True, help="also make, or update, a saved view of the runs in the project's workspace")
+@click.option("--report", is_flag=True, help="also make, or update, a report of the study in the project")
 @options.compare("a table")
 @options.where()
 def main(
@@ -54,11 +56,13 @@ def main(
     project: str | None,
     entity: str | None,
     view: bool,
+    report: bool,
     compare: tuple[str, ...],
     where: dict[str, str],
 ) -> None:
     """Log a study's tables, charts and report as one summary run beside its runs in W&B."""
-    print(publish(study, mode=mode, project=project, entity=entity, view=view, compare=compare, where=where))
+    more: dict[str, Any] = {"view": view, "report": report, "compare": compare, "where": where}
+    print(publish(study, mode=mode, project=project, entity=entity, **more))
 
 
 def publish(
@@ -68,12 +72,13 @@ def publish(
     project: str | None = None,
     entity: str | None = None,
     view: bool = False,
+    report: bool = False,
     compare: Sequence[str] = (),
     where: Mapping[str, str] | None = None,
 ) -> str:
     """Log the summary run of one study; where it is, in words. What is None is as the study's own runs have it.
 
-    With `view` a saved view of the runs as well, the same one each time (extra `wandb-views`).
+    With `view` a saved view of the runs as well, with `report` a report, the same ones each time (extra `wandb-views`).
 
     Raises:
         UserError: as `analysis.load` and `analysis.summarise`; online without a login or an answer.
@@ -89,38 +94,49 @@ def publish(
     tracked = {**_tracked(contents.runs), **{k: v for k, v in asked.items() if v is not None}}
     if tracked["mode"] == "online":
         _check_login()
-    made = _view(contents, tracked) if view else None  # now: what can't be made is told before anything is sent
+    summary = secrets.token_hex(4)  # the id of the run, here: the report shows the charts of this one
+    wanted = [what for what, asked_for in (("view", view), ("report", report)) if asked_for]
+    made = _made(contents, tracked, wanted, summary)  # now: what can't be made is told before anything is sent
     with tempfile.TemporaryDirectory(prefix="ladder-publish-") as temporary:
         files = Path(temporary)
         charts = _draw([chart for _, chart in contents.charts], files / "figures")
         (files / "report.html").write_text(compose(contents), encoding="utf-8")
         export(study, files / "study", on_skip=lambda line: None)
-        lines = [_log(contents, charts, files, folder, tracked)]
-    if made is not None:
-        lines.append(_send(made, folder, tracked["mode"]))
+        lines = [_log(contents, charts, files, folder, tracked, summary)]
+    for what, each in made.items():
+        try:
+            lines.append(_send(what, each, folder, tracked["mode"]))
+        except UserError as error:
+            raise UserError(f"{error}; made before: {', '.join(lines)}") from None
     return "\n".join(lines)
 
 
-def _view(contents: Contents, tracked: Mapping[str, Any]) -> Any:
-    """The view, not yet saved."""
-    from analysis.show.wandb_view import make
+def _made(contents: Contents, tracked: Mapping[str, Any], wanted: Collection[str], summary: str) -> dict[str, Any]:
+    """The view and the report, of those that are wanted; not yet saved. `summary` is the id of the summary run."""
+    from analysis.show import wandb_report, wandb_view
 
     entity = tracked["entity"]
-    if entity is None and tracked["mode"] == "online":
+    if wanted and entity is None and tracked["mode"] == "online":
         import wandb
 
         entity = wandb.Api().default_entity
-    study = str(contents.runs["study"].iloc[0])
-    return make(contents, entity or "ENTITY", tracked["project"], tracked["group"] or study)
+    project, group = tracked["project"], tracked["group"] or str(contents.runs["study"].iloc[0])
+    online = entity if tracked["mode"] == "online" else None
+    makers: dict[str, Callable[[], Any]] = {
+        "view": lambda: wandb_view.make(contents, entity or "ENTITY", project, group),
+        "report": lambda: wandb_report.make(contents, online, project, group, summary),
+    }
+    return {what: make() for what, make in makers.items() if what in wanted}
 
 
-def _send(view: Any, folder: Path, mode: str) -> str:
-    from analysis.show.wandb_view import keep, save
+def _send(what: str, made: Any, folder: Path, mode: str) -> str:
+    """Save a view or a report, or keep what would be sent; where it is, in words."""
+    from analysis.show import wandb_report, wandb_view
 
+    module: Any = {"view": wandb_view, "report": wandb_report}[what]
     if mode == "online":
-        return f"view: {save(view, folder)}"
-    sections = ", ".join(section.name for section in view.sections)
-    return f"view, not sent: {view.name} ({sections}); kept as {keep(view, folder)}"
+        return f"{what}: {module.save(made, folder)}"
+    return f"{what}, not sent: {module.outline(made)}; kept as {module.keep(made, folder)}"
 
 
 def _tracked(runs: pd.DataFrame) -> dict[str, Any]:
@@ -162,6 +178,7 @@ def _log(
     files: Path,
     folder: Path,
     tracked: Mapping[str, Any],
+    summary: str,
 ) -> str:
     import pandas as pd
     import wandb
@@ -176,6 +193,7 @@ def _log(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with wandb.init(
+            id=summary,
             mode=tracked["mode"],
             project=tracked["project"],
             entity=tracked["entity"],

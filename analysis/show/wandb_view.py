@@ -30,49 +30,53 @@ def colours(rows: Sequence[Row]) -> dict[str, str]:
     return {row.rung: style.BASE if row is first and not row.group else of_group[row.group] for row in rows}
 
 
-def make(contents: Contents, entity: str, project: str, group: str) -> Any:
-    """The view (`wandb_workspaces.workspaces.Workspace`) of the runs in `group`; nothing is sent.
-
-    Raises UserError where wandb-workspaces is not installed.
-    """
+def modules(asked: str, *names: str) -> list[Any]:
+    """Modules of wandb-workspaces. Raises UserError where it is not installed; `asked` is the option that needs it."""
     try:
-        modules = ("expr", "reports.v2", "workspaces")
-        expr, wr, ws = (cast(Any, import_module(f"wandb_workspaces.{name}")) for name in modules)
+        return [cast(Any, import_module(f"wandb_workspaces.{name}")) for name in names]
     except ImportError:
-        raise UserError("--view needs wandb-workspaces: pip install 'modernization-ladder[wandb-views]'") from None
+        raise UserError(f"{asked} needs wandb-workspaces: pip install 'modernization-ladder[wandb-views]'") from None
+
+
+def live_panels(wr: Any) -> dict[str, list[Any]]:
+    """The panels that W&B draws of the runs themselves, by rung, under their headings; `wr` is its reports.v2."""
     by_rung: dict[str, Any] = {"groupby": wr.Config("rung"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
 
     def line(metric: str, title: str) -> Any:
         return wr.LinePlot(title=title, x="epoch", y=[metric], **by_rung)
 
-    top1 = wr.BarPlot(title="top-1 %", metrics=["final/top1"], orientation="h", max_bars_to_show=100, **by_rung)
-
     def scatter(metric: str, title: str, log: bool) -> Any:
         x, y = wr.SummaryMetric(metric), wr.SummaryMetric("final/top1")
         return wr.ScatterPlot(title=f"top-1 over {title}", x=x, y=y, log_x=log or None)
 
-    sections = [
-        ws.Section(
-            name="Top-1 of the last epoch: mean and std over seeds",
-            panels=[top1],
-            is_open=True,
-        ),
-        ws.Section(
-            name="Training",
-            panels=[line("top1", "top-1 %"), line("train_loss", "training loss"), line("eval_loss", "evaluation loss")],
-            is_open=True,
-        ),
-        ws.Section(
-            name="Cost",
-            panels=[
-                scatter("macs", "MACs", True),
-                scatter("params", "parameters", True),
-                scatter("images_per_s", "images/s in training", False),
-            ],
-            is_open=True,
-        ),
-    ]
-    for name, text in (("What each step is worth", _effects(contents)), ("Runs that failed", _failed(contents))):
+    top1 = wr.BarPlot(title="top-1 %", metrics=["final/top1"], orientation="h", max_bars_to_show=100, **by_rung)
+    return {
+        "Top-1 of the last epoch: mean and std over seeds": [top1],
+        "Training": [
+            line("top1", "top-1 %"),
+            line("train_loss", "training loss"),
+            line("eval_loss", "evaluation loss"),
+        ],
+        "Cost": [
+            scatter("macs", "MACs", True),
+            scatter("params", "parameters", True),
+            scatter("images_per_s", "images/s in training", False),
+        ],
+    }
+
+
+def make(contents: Contents, entity: str, project: str, group: str) -> Any:
+    """The view (`wandb_workspaces.workspaces.Workspace`) of the runs in `group`; nothing is sent.
+
+    Raises UserError where wandb-workspaces is not installed.
+    """
+    expr, wr, ws = modules("--view", "expr", "reports.v2", "workspaces")
+    live = live_panels(wr).items()
+    sections = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in live]
+    for name, text in (
+        ("What each step is worth", effects_markdown(contents)),
+        ("Runs that failed", _failed(contents)),
+    ):
         if text:
             sections.append(ws.Section(name=name, panels=[wr.MarkdownPanel(markdown=text)], is_open=True))
     return ws.Workspace(
@@ -88,7 +92,7 @@ def make(contents: Contents, entity: str, project: str, group: str) -> Any:
     )
 
 
-def _effects(contents: Contents) -> str:
+def effects_markdown(contents: Contents) -> str:
     """The effects of the steps as a Markdown table; nothing where the study tells none."""
     from analysis.show.effect_grid import effects_grid
     from analysis.show.formats import markdown_grid
@@ -104,43 +108,54 @@ def _failed(contents: Contents) -> str:
     return "\n".join([*lines, *([f"- and {len(failed) - MOST_FAILED} more"] if len(failed) > MOST_FAILED else [])])
 
 
+def outline(view: Any) -> str:
+    """The view's name and its sections', in a line."""
+    return f"{view.name} ({', '.join(section.name for section in view.sections)})"
+
+
 def save(view: Any, folder: Path) -> str:
     """Create the view in W&B, or update the one that `folder` keeps the id of; where it is.
 
     Raises UserError where W&B does not take it; then nothing is noted.
     """
-    kept = _kept(folder)
+    kept = read_kept(folder / FILE)
     if (kept.get("entity"), kept.get("project")) == (view.entity, view.project):
         view._internal_name, view._internal_id = kept["name"], kept["id"]
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # W&B's own line about it
-            view.save()
-    except Exception as error:  # W&B's own errors have no common base
-        raise UserError(f"W&B did not take the view: {one_line(error)}") from None
-    _write(folder, view, {"name": view._internal_name, "id": view._internal_id})
+    send(view, "view")
+    write_kept(folder / FILE, view, view.name, {"name": view._internal_name, "id": view._internal_id})
     return str(view.url)
 
 
 def keep(view: Any, folder: Path) -> Path:
     """Write what `save` would send into the folder, and send nothing; the file."""
-    kept = _kept(folder)
-    return _write(folder, view, {key: kept[key] for key in ("name", "id") if key in kept})
+    kept = read_kept(folder / FILE)
+    return write_kept(folder / FILE, view, view.name, {key: kept[key] for key in ("name", "id") if key in kept})
 
 
-def _write(folder: Path, view: Any, identity: dict[str, Any]) -> Path:
-    spec = view._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    content = {"entity": view.entity, "project": view.project, **identity, "title": view.name, "spec": spec}
+def send(made: Any, what: str) -> None:
+    """Have W&B save a view or a report. Raises UserError where it does not take it."""
     try:
-        write_atomic(folder / FILE, strict_json(content, 1), follow=False)
+        with contextlib.redirect_stderr(io.StringIO()):  # W&B's own line about it
+            made.save()
+    except Exception as error:  # W&B's own errors have no common base
+        raise UserError(f"W&B did not take the {what}: {one_line(error)}") from None
+
+
+def write_kept(path: Path, made: Any, title: str, identity: dict[str, Any]) -> Path:
+    """Write a view's or a report's spec, and what W&B knows it by; the file. Raises UserError where that can't be."""
+    spec = made._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    content = {"entity": made.entity, "project": made.project, **identity, "title": title, "spec": spec}
+    try:
+        write_atomic(path, strict_json(content, 1), follow=False)
     except OSError as error:
-        raise UserError(f"can't write {folder / FILE}: {error.strerror}") from None
-    return folder / FILE
+        raise UserError(f"can't write {path}: {error.strerror}") from None
+    return path
 
 
-def _kept(folder: Path) -> dict[str, Any]:
-    """What the folder keeps of a view that was saved; nothing where it can't be read."""
+def read_kept(path: Path) -> dict[str, Any]:
+    """What the file keeps of what was saved; nothing where it can't be read."""
     try:
-        record = read_json(folder / FILE)
+        record = read_json(path)
     except Unreadable:
         return {}
     values = {} if record is None else record.values

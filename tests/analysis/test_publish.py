@@ -84,10 +84,24 @@ def test_a_study_without_a_finished_run_is_told(make_study: Make) -> None:
         publish(study.root, mode="offline")
 
 
-def test_a_view_offline_is_kept_and_said(make_study: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_and_a_report_offline_are_kept_and_said(
+    make_study: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only(monkeypatch, "changes")
     study = make_study("mine").chain(seeds=(0,), rungs=("resnet", "gelu"))
-    assert main([str(study.root), "--mode", "offline", "--view"]) == 0
+    assert main([str(study.root), "--mode", "offline", "--view", "--report"]) == 0
     out = capsys.readouterr().out
     assert "view, not sent: mine: rungs (Top-1 of the last epoch" in out and str(study.root / "wandb-view.json") in out
+    assert "report, not sent: mine: report (Table, What each step changed, Charts, " in out
+    (run,) = (path.name.rpartition("-")[2] for path in study.root.glob("wandb/offline-run-*"))
+    kept = json.loads((study.root / "wandb-report.json").read_text())
+    assert run in json.dumps(kept["spec"]), "the charts are those of this summary run"
     assert len(analysis.load(study.root)) == 2, "it is no run of the study"
+
+
+def test_a_view_that_is_refused_tells_what_was_made(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "changes")
+    study = make_study("mine").chain(seeds=(0,), rungs=("resnet", "gelu"))
+    (study.root / "wandb-view.json").mkdir()
+    with pytest.raises(UserError, match=r"can't write .*wandb-view\.json: .*; made before: mine: logged offline"):
+        publish(study.root, mode="offline", view=True)

@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the only account
 PAGE = 2  # runs a page, so that paging is needed
+SLOW_S = 4.0
 
 
 class Server:
@@ -22,7 +24,7 @@ class Server:
         self.entity, self.project, self.runs = entity, project, list(runs)
         self.unknown: list[str] = []
         self.views: dict[str, dict[str, Any]] = {}  # saved ones, by id
-        self.refuses = False  # to save one
+        self.fault = ""  # how it fails to save one: "refuses", "dies" (hangs up) or "is slow" (answers too late)
         self.history_read: list[str] = []  # ids of the runs whose history was asked for
         server = self
 
@@ -70,8 +72,21 @@ class Server:
             teams = {"edges": []}
             me = {"id": "VXNlcjox", "entity": self.entity, "username": self.entity, "email": "a@b.c", "flags": "{}"}
             return {"data": {"viewer": {**me, "name": self.entity, "teams": teams, "apiKeys": {"edges": []}}}}
-        if "mutation UpsertView2" in query and not self.refuses:
+        if "mutation UpsertView2" in query or "mutation upsertView(" in query:  # of a workspace's view, of a report
+            if self.fault == "dies":
+                raise ConnectionError
+            if self.fault == "is slow":
+                time.sleep(SLOW_S)
+            if self.fault == "refuses":
+                return {"errors": [{"message": "no right to save views"}]}
             return {"data": {"upsertView": self._upserted(variables)}}
+        if "query ProjectInternalId" in query:
+            return {"data": {"project": {"id": "1", "internalId": "1"}}}
+        if "query Projects" in query or "models(" in query:
+            known = {"id": "1", "name": self.project, "entityName": self.entity, "user": None}
+            node = {**known, "createdAt": "2026-01-01T00:00:00Z"}
+            page = {"edges": [{"node": {**node, "isBenchmark": False}, "cursor": "1"}]}
+            return {"data": {"models": {**page, "pageInfo": {"endCursor": "1", "hasNextPage": False}}}}
         if "serverInfo" in query:
             return {"data": {"serverInfo": {"features": []}}}
         if "query Runs(" in query:
@@ -99,7 +114,10 @@ class Server:
         key = str(variables.get("id") or f"view{len(self.views)}")
         inserted = key not in self.views
         self.views[key] = {**variables, "spec": json.loads(variables["spec"])}
-        return {"view": {"id": key, "name": variables["name"]}, "inserted": inserted}
+        project = {"id": "1", "name": variables["projectName"], "entityName": variables["entityName"]}
+        told = {name: variables.get(name) for name in ("name", "type", "displayName", "description", "spec")}
+        view = {**told, "id": key, "project": project, "updatedAt": "2026-01-01T00:00:00Z"}
+        return {"view": view, "inserted": inserted}
 
     def _project(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         if (variables["entity"], variables["project"]) != (self.entity, self.project):

@@ -13,7 +13,6 @@ from wandb_server import KEY, Server
 from analysis.report import Contents, gather
 from analysis.show import wandb_view
 from analysis.show.charts import style
-from ladder.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb_workspaces' own
 
@@ -71,14 +70,6 @@ def test_the_view_filters_groups_and_shows_what_is_promised(contents: Contents, 
     assert [panel["config"]["xAxis"] for panel in panels["Cost"]] == costs
     assert [panel["config"]["metrics"] for panel in panels["Training"]] == [["top1"], ["train_loss"], ["eval_loss"]]
     assert "loss is nan \\*here\\*" in json.dumps(panels["Runs that failed"]).replace("\\\\", "\\")
-
-
-def test_a_server_that_refuses_is_one_line_and_nothing_is_noted(contents: Contents, server: Server) -> None:
-    server.refuses = True
-    folder = folder_of(contents)
-    with pytest.raises(UserError, match="W&B did not take the view: ") as told:
-        wandb_view.save(wandb_view.make(contents, "me", "proj", "mine"), folder)
-    assert "\n" not in str(told.value) and not (folder / wandb_view.FILE).exists()
 
 
 def test_offline_the_spec_is_kept(contents: Contents) -> None:
