@@ -43,6 +43,7 @@ Charts are drawn on white, one or two columns of a paper wide. The paths written
 @click.option(
     "--columns", type=click.Choice(["1", "2"]), default="2", show_default=True, help="width in columns of a paper"
 )
+@click.option("--title", is_flag=True, help="titles in the figures, for slides; papers have them in the caption")
 @click.option("--only", multiple=True, metavar="WORD", help="only charts with this in their name")
 @options.compare("charts")
 @options.where()
@@ -54,6 +55,7 @@ def main(
     out: Path | None,
     formats: str,
     columns: str,
+    title: bool,
     only: tuple[str, ...],
     compare: tuple[str, ...],
     where: dict[str, str],
@@ -68,7 +70,7 @@ def main(
     if not study and not paper:
         raise UserError("give a study folder, such as runs/demo, or --paper LADDER, such as --paper convnext_t")
     from analysis.read.load import place_in
-    from analysis.show.charts.style import save
+    from analysis.show.charts.style import save, titles
 
     out = out or (place_in(study[0], "figures") if study else Path("figures"))
     met: list[str] = []
@@ -77,7 +79,8 @@ def main(
         met.append(chart.stem)
         if only and not any(word in chart.stem for word in only):
             continue
-        figure = chart.draw(int(columns))
+        with titles(title):
+            figure = chart.draw(int(columns))
         if figure is None:
             continue  # nothing to show: a scatter of one rung, curves of no epoch
         drawn += 1

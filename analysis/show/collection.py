@@ -22,6 +22,7 @@ PARTNERS = {"convnext_t": "convnext_b"}  # Figure 2 shows both regimes in one
 CONVMIXER = "convmixer"  # all its ladders
 ALL = "all"
 CSS_DPI = 96  # of a browser
+MOST_SUBSETS = 12  # of a design: more names of several steps each, as bars or curves, tell nobody anything
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,9 @@ def study_charts(tables: Sequence[Table], curves: pd.DataFrame | None) -> Iterat
         ladder = ladder_of(table.ladder, table.paths)
         if ladder is not None and not table.overridden and sizes.panels(table, ladder):
             charts.insert(2, Chart(f"{stem}sizes", "Top-1 over sizes", partial(_named, sizes.draw, table, ladder)))
-        if curves is not None:
+        if sum(row.kind == "subset" for row in table.shown) > MOST_SUBSETS:
+            charts = [chart for chart in charts if not chart.stem.endswith("roadmap")]
+        elif curves is not None:
             for column, name in (("top1", "curves"), ("train_loss", "curves_loss")):
                 draw = partial(_named, training.draw, table, curves_of(table, curves), column)
                 charts.append(Chart(f"{stem}{name}", f"Training curves: {training.WHAT[column]}", draw))

@@ -85,7 +85,7 @@ def picture(chart: Chart) -> str:
     alt = html.escape(chart.title)
     return (
         f'<figure id="{html.escape(chart.stem)}"><picture><source media="(max-width: {PHONE}px)" srcset="{narrow}">'
-        f'<img src="{wide}" alt="{alt}"></picture></figure>'
+        f'<img src="{wide}" alt="{alt}"></picture><figcaption>{alt}</figcaption></figure>'
     )
 
 

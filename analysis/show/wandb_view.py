@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from analysis.show.charts import style
 from ladder.errors import UserError, one_line
 from ladder.paths import strict_json, write_atomic
 from ladder.runs.records import Unreadable, read_json
 
 if TYPE_CHECKING:
-    from analysis.compare.layout import Row
     from analysis.report import Contents
 
 FILE = "wandb-view.json"  # in the study's folder: what was saved last, and W&B's id of it
 MOST_FAILED = 50  # runs that the view lists with their causes
-
-
-def colours(rows: Sequence[Row]) -> dict[str, str]:
-    """A colour for each rung: that of its group in the charts, the first rung's grey."""
-    from analysis.show.charts import style
-
-    of_group = style.of_groups(row.group for row in rows)
-    first = next((row for row in rows if row.kind == "main"), None)
-    return {row.rung: style.BASE if row is first and not row.group else of_group[row.group] for row in rows}
 
 
 def modules(asked: str, *names: str) -> list[Any]:
@@ -72,6 +62,8 @@ def make(contents: Contents, entity: str, project: str, group: str) -> Any:
     """
     expr, wr, ws = modules("--view", "expr", "reports.v2", "workspaces")
     live = live_panels(wr).items()
+    of_rows = style.of_rows([row for table in contents.tables for row in table.rows])
+    colours = {rung: style.INK if colour == style.PAPER else colour for rung, colour in of_rows.items()}
     sections = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in live]
     for name, text in (
         ("What each step is worth", effects_markdown(contents)),
@@ -87,7 +79,9 @@ def make(contents: Contents, entity: str, project: str, group: str) -> Any:
         runset_settings=ws.RunsetSettings(
             filters=expr.And(expr.Metric("Group") == group, expr.Metric("JobType") == "train"),
             groupby=[expr.Config("rung")],
-            group_colors=dict(colours([row for table in contents.tables for row in table.rows])),
+            group_colors={
+                rung: style.INK if c == style.PAPER else c for rung, c in colours.items()
+            },  # white: references,
         ),
     )
 

@@ -5,7 +5,8 @@ Seeds that were not all evaluated after the same epochs have no mean worth a lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,20 @@ if TYPE_CHECKING:
     from analysis.compare.layout import Row
     from analysis.compare.summary import Table
 
+FEW = 8  # evaluations that are marked on their line
 WHAT = {"top1": "top-1 (%)", "train_loss": "training loss (nats)", "eval_loss": "evaluation loss (nats)"}
 
 
 def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int = 2) -> Figure | None:
     """The curves of a table's runs, from a frame of `analysis.load_curves`; None where no epoch is finished.
 
-    A panel shows the rungs of one group and, in grey, the rung that its first step started from.
+    A panel shows the rungs of one group in shades of its colour and, thin, the rung that its first step started from.
+    One evaluation is no curve: None where no run has two.
     """
     data = curves[curves["rung"].isin([row.rung for row in table.rows]) & curves[column].notna()]
+    if data.groupby(["rung", "seed"])["epoch"].nunique().max() == 1:
+        return None
+    looks = _looks(table)
     panels = _panels(table, set(data["rung"]))
     if not panels:
         return None
@@ -56,7 +62,7 @@ def draw(table: Table, curves: pd.DataFrame, column: str = "top1", columns: int 
                 axes.sharex(shared)
                 axes.sharey(shared)
             shared = shared or axes
-            _panel(axes, data, column, rows, before, -0.36 / plot_h, fold)
+            _panel(axes, data, column, looks, rows, before, -0.36 / plot_h, fold)
             name = style.fit(fig, name, cell_w - 0.14, size, fontstyle="italic")
             axes.set_title(name, loc="left", fontsize=size, style="italic", pad=2)
             axes.tick_params(labelleft=i % across == 0)
@@ -86,10 +92,22 @@ def _panels(table: Table, found: set[str]) -> list[tuple[str, list[Row], Row | N
     return out
 
 
+def _looks(table: Table) -> dict[str, tuple[str, Any]]:
+    """The colour and the dashes of each rung: a shade of its group's colour, the same in every panel."""
+    colours = style.of_rows([replace(row, kind="subset") if row.kind == "reference" else row for row in table.rows])
+    out: dict[str, tuple[str, Any]] = {}
+    for colour in dict.fromkeys(colours.values()):
+        mine = [rung for rung, of in colours.items() if of == colour]
+        for i, (rung, shade) in enumerate(zip(mine, style.shades(colour, len(mine)), strict=True)):
+            out[rung] = (colour if colour == style.BASE else shade, style.DASHES[i % len(style.DASHES)])
+    return out
+
+
 def _panel(
     axes: Axes,
     data: pd.DataFrame,
     column: str,
+    looks: Mapping[str, tuple[str, Any]],
     rows: Sequence[Row],
     before: Row | None,
     key_at: float,
@@ -99,11 +117,9 @@ def _panel(
     axes.set_axisbelow(True)
     style.bare(axes, ("bottom", "left"))
     if before is not None:
-        _line(axes, data[data["rung"] == before.rung], column, style.BASE, "-", before.title)
-    for i, row in enumerate(rows):
-        dashes = style.DASHES[i % len(style.DASHES)]
-        colour = style.DARK[i % len(style.DARK)]
-        _line(axes, data[data["rung"] == row.rung], column, colour, dashes, row.title)
+        _line(axes, data[data["rung"] == before.rung], column, *looks[before.rung], before.title, thin=True)
+    for row in rows:
+        _line(axes, data[data["rung"] == row.rung], column, *looks[row.rung], row.title)
     handles, names = axes.get_legend_handles_labels()
     style.key_below(axes, key_at, handles, ["\n".join(fold(name)) for name in names])
 
@@ -113,21 +129,24 @@ def _even(mine: pd.DataFrame) -> bool:
     return bool((mine.groupby("epoch")["seed"].nunique() == mine["seed"].nunique()).all())
 
 
-def _line(axes: Axes, mine: pd.DataFrame, column: str, colour: str, dashes: Any, label: str) -> None:
+def _line(
+    axes: Axes, mine: pd.DataFrame, column: str, colour: str, dashes: Any, label: str, thin: bool = False
+) -> None:
     if not _even(mine):
         for number, (_, one) in enumerate(sorted(mine.groupby("seed"), key=lambda part: -len(part[1]))):
             name = "_" if number else label  # one entry of the key a rung
-            _line(axes, one, column, colour, dashes, name)
+            _line(axes, one, column, colour, dashes, name, thin)
         return
     grouped = mine.groupby("epoch")[column].agg(["mean", "min", "max"])
-    mark = "o" if len(grouped) == 1 else None
+    mark = "o" if len(grouped) <= FEW else None
     axes.plot(
         grouped.index,
         grouped["mean"],
         color=colour,
         ls=dashes,
         marker=mark,
-        ms=3,
+        ms=2.5,
+        lw=0.8 if thin else 1.3,
         label=label,
         zorder=3,
     )
@@ -136,16 +155,23 @@ def _line(axes: Axes, mine: pd.DataFrame, column: str, colour: str, dashes: Any,
 
 
 def _limits(axes: Axes, data: pd.DataFrame, column: str) -> None:
-    """All of it for losses; for accuracies from the tenth percentile on, so that the end can be told apart."""
-    low, high = float(data[column].min()), float(data[column].max())
-    if column.startswith("top") and len(data) > 20:
-        low = float(data[column].quantile(0.1))
+    """From the first epoch known to the last, which has a tick; of many accuracies not what the first tenth had."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    first, last = float(data["epoch"].min()), float(data["epoch"].max())
+    epochs = sorted(data["epoch"].unique())
+    later = data[data["epoch"] >= epochs[len(epochs) // 10]] if column.startswith("top") else data
+    low, high = float(later[column].min()), float(data[column].max())
     pad = 0.04 * (high - low) or 1.0
     axes.set_ylim(low - pad, high + pad)
-    axes.set_xlim(0, float(data["epoch"].max()) * 1.02)
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    side = 0.03 * (last - first)
+    axes.set_xlim(first - side, last + side)
+    known = epochs if len(epochs) <= FEW else MaxNLocator(4, integer=True).tick_values(first, last)
+    ticks = [last]
+    for tick in sorted((float(t) for t in known if first <= t < last), reverse=True):
+        if ticks[-1] - tick > 0.12 * (last - first):
+            ticks.append(tick)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
 
 
 def _caption(table: Table, data: pd.DataFrame, panels: Sequence[tuple[str, list[Row], Row | None]]) -> str:
@@ -159,5 +185,5 @@ def _caption(table: Table, data: pd.DataFrame, panels: Sequence[tuple[str, list[
         some = "" if not any(even.values()) else ", of rungs whose seeds have not the same epochs"
         parts.append(f"a line or a dot for each seed{some}")
     if any(before for _, _, before in panels):
-        parts.append("grey: the base" if table.kind == "star" else "grey: the rung before the group's first step")
+        parts.append("thin: the base" if table.kind == "star" else "thin: the rung before the group's first step")
     return "; ".join(parts) + "."

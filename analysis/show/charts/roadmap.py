@@ -112,7 +112,8 @@ def draw(table: Table, *, paper: bool = False, behind: Table | None = None, colu
         right = 0.95 if columns == 2 else 0.6
         wide = width - left - right - 0.1
         axes = style.place(fig, left, bottom, wide, line * len(data))
-        _draw_bars(axes, data, size, (style.text_width(fig, ["00.0"], size - 0.3) + 0.1) / wide)
+        room = (style.text_width(fig, ["00.0"], size - 0.3) + 0.1) / wide
+        _draw_bars(axes, data, size, room, style.of_rows(table.rows))
         _draw_groups(axes, data, columns, size, 0.06 + words + 0.05, names)
         macs = style.place(fig, width - right, bottom, right - 0.06, line * len(data))
         _draw_macs(macs, data, size, walk=table.kind == "chain")
@@ -155,10 +156,8 @@ def _caption(table: Table, data: Sequence[Bar], paper: bool, behind: Table | Non
     return "; ".join(parts) + "."
 
 
-def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> None:
-    """`room`: the part of the axes' width that a number beside the longest bar takes."""
-    colours = style.of_groups(bar.group for bar in data)
-    base = next((bar for bar in data if bar.kind == "main"), None)
+def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float, colours: Mapping[str, str]) -> None:
+    """`room`: the part of the axes' width that a number beside the longest bar takes; `colours`: by rung."""
     low, high = _limits(data, room)
     marked = any(bar.paper is not None for bar in data)
     axes.set_xlim(low, high)
@@ -175,13 +174,11 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> Non
             axes.text(low, y, f" {bar.why}", va="center", fontsize=size - 0.6, color=style.DIM, style="italic")
             continue
         hatched = bar.kind == "side"
-        colour = style.BASE if bar is base and not bar.group else colours[bar.group]
-        face = style.PAPER if bar.kind == "reference" else colour
         axes.barh(
             *(y, bar.value - low),
             left=low,
             height=0.66,
-            facecolor=face,
+            facecolor=colours.get(bar.rung, style.PAPER),
             edgecolor=style.INK,
             linewidth=0.5,
             hatch=HATCH if hatched else None,
@@ -196,8 +193,9 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float) -> Non
             )
             end += bar.std
         # A number right of the paper's mark would read as the paper's: then it stands at the end of the row.
-        x, side = (high, "right") if marked else (end + (high - low) * 0.008, "left")
-        axes.text(x, y, _round(bar.value), ha=side, va="center", fontsize=size - 0.3, zorder=5)
+        x, side = (high, "right") if marked else (end + (high - low) * 0.012, "left")
+        box = {"fc": style.PAPER, "ec": "none", "pad": 0.6}  # the grid ends at the number
+        axes.text(x, y, _round(bar.value), ha=side, va="center", fontsize=size - 0.3, zorder=3.5, bbox=box)
     axes.set_yticks(range(len(data)), [bar.label for bar in data])
     axes.tick_params(axis="y", length=0, pad=3)
     style.bare(axes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from analysis.compare.layout import chart_order
 from analysis.show.charts import style
 
 if TYPE_CHECKING:
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.compare.summary import Table
+
+
+MOST_NAMED = 20  # points that can be told apart by a number each
+FRONT = "named: no other is both better and {cheaper}"
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,15 @@ class Point:
     hollow: bool = False  # a variant that was not adopted
     mark: str = "o"  # D: a reference
     part: str = ""  # of a series: points of another part are not joined
+    colour: str = ""
+    number: str = ""  # of a rung in its ladder
 
 
 def rung_points(table: Table, x: str, *, paper: bool = False) -> list[Point]:
     """The rungs of a table as points. `x`: macs (1e9) or images_per_s (ours alone)."""
     out = []
-    for row in table.rows:
+    colours = style.of_rows(table.rows)
+    for row in chart_order(table.rows):
         if paper:
             value = row.paper.gflops if row.paper else None
             if row.paper and row.paper.macs_note and row.macs:
@@ -48,11 +57,11 @@ def rung_points(table: Table, x: str, *, paper: bool = False) -> list[Point]:
             params = row.params
         if value is None or top1 is None:
             continue
-        name = row.title if row.kind != "main" else f"{row.index} {row.title}"
         std = None if std is None or math.isnan(std) else std
-        walk = "ladder" if row.kind == "main" and table.kind == "chain" else ""
-        mark = "D" if row.kind == "reference" else "o"
-        out.append(Point(name, value, top1, std, params, walk, row.kind == "side", mark))
+        point = Point(row.title, value, top1, std, params, hollow=row.kind == "side", colour=colours[row.rung])
+        if row.kind == "main":
+            point = replace(point, number=str(row.index), series="ladder" if table.kind == "chain" else "")
+        out.append(replace(point, mark="D") if row.kind == "reference" else point)
     return out
 
 
@@ -64,7 +73,7 @@ def draw_ladder(table: Table, x: str, *, paper: bool = False, columns: int = 2) 
     label = style.top1_label(table, paper)
     small = x == "macs" and max(p.x for p in points) < 0.5
     if small:
-        points = [Point(**{**p.__dict__, "x": p.x * 1e3}) for p in points]
+        points = [replace(p, x=p.x * 1e3) for p in points]
     name = f"MACs ({'M' if small else 'G'})" if x == "macs" else "training throughput (images/s)"
     notes = [f"Published: {table.source}" if paper else f"Last epoch on the {table.eval_split} split"]
     if doubted := [row.paper for row in table.rows if x == "macs" and paper and row.paper and row.paper.macs_note]:
@@ -76,32 +85,45 @@ def draw_ladder(table: Table, x: str, *, paper: bool = False, columns: int = 2) 
         notes.append("hollow: not adopted")
     if any(p.mark == "D" for p in points):
         notes.append("diamonds: references, trained by the same recipe")
-    return _draw(points, name, label, table.title, notes, columns)
+    if len(points) > MOST_NAMED:
+        notes.append(FRONT.format(cheaper="cheaper" if x == "macs" else "faster"))
+    return _draw(points, name, label, table.title, notes, columns, cheap=1 if x == "macs" else -1)
 
 
 def _draw(
-    points: Sequence[Point], x_label: str, y_label: str, title: str, notes: Sequence[str], columns: int
+    points: Sequence[Point],
+    x_label: str,
+    y_label: str,
+    title: str,
+    notes: Sequence[str],
+    columns: int,
+    cheap: int = 1,
 ) -> Figure:
-    """Points joined along the ladder, their names in a column at the right, so that crowded ones stay readable."""
+    """Points joined along the ladder, a number or a letter beside each, their names in a column at the right.
+
+    Of more than `MOST_NAMED` those alone are named that none beats in both; `cheap`: -1 where more of x is better.
+    """
     with style.context(columns):
         size, width = style.SIZES[columns], style.WIDTHS[columns]
         known = [p.params for p in points if p.params]
         if known:
             notes = [*notes, f"area: parameters, {_million(min(known))} to {_million(max(known))}"]
-        if columns == 1:  # no room for names beside the points: a letter or number there, the names below
-            pairs = zip(_short(points), points, strict=True)
-            notes = [*notes, ", ".join(p.label if p.label[0].isdigit() else f"{s.label} {p.label}" for s, p in pairs)]
+        named = _numbered(points if len(points) <= MOST_NAMED else _front(points, cheap))
+        if columns == 1:  # no room for names beside the points: below
+            notes = [*notes, ", ".join(f"{p.number} {p.label}" for p in named)]
         lines = style.wrap("; ".join(notes) + ".", width - 0.12, size - 1)
         bottom = 0.46 + (size + 1) / 72 * len(lines)
+        height = 2.3 if columns == 1 else 3.2
+        scratch = style.figure(columns, 1)
+        names = [] if columns == 1 else [style.fit(scratch, p.label, 0.36 * width, size - 0.6, 4) for p in named]
         row = (size + 2.2) / 72
-        height = max(2.3 if columns == 1 else 3.2, row * len(points) + 0.1)
+        height = max(height, row * sum(name.count("\n") + 1.2 for name in names))
         fig = style.figure(columns, style.title_height(title, columns) + 0.13 + bottom + height)
-        shown = points if columns == 2 else _short(points)
-        shown = [replace(p, label=style.fit(fig, p.label, 0.4 * width, size - 0.6)) for p in shown]
-        names = style.text_width(fig, [p.label for p in shown], size - 0.6)
         left = 0.5 if columns == 1 else 0.58
-        axes = style.place(fig, left, bottom, width - left - names - 0.42, height)
-        _bubbles(axes, points, max(known) if known else None, columns)
+        words = style.text_width(fig, [line for name in names for line in name.split("\n")], size - 0.6)
+        key = words + 0.42 if names else 0.0
+        axes = style.place(fig, left, bottom, width - left - key - 0.12, height)
+        areas = _bubbles(axes, points, max(known) if known else None, columns)
         least = min(p.x for p in points)
         if least > 0 and max(p.x for p in points) >= 10 * least:
             axes.set_xscale("log")
@@ -109,83 +131,74 @@ def _draw(
             _plain_log_ticks(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        _names(axes, shown, size - 0.6, width - names - 0.06, row / height)
+        numbers = {(p.x, p.top1): p.number for p in named}
+        of_all = [replace(p, label=numbers.get((p.x, p.top1), "")) for p in points]
+        place_labels(axes, of_all, size - 0.6, [area**0.5 / 2 for area in areas], joined=True)
+        _key(fig, named, names, size - 0.6, width - key + 0.02, bottom + height, row)
         style.title_and_notes(fig, title, lines, size)
         return fig
 
 
-def _short(points: Sequence[Point]) -> list[Point]:
-    """The points named by the rung's number, others by a letter."""
+def _numbered(points: Sequence[Point]) -> list[Point]:
+    """The points with the rung's number, or a letter where there is none."""
     letters = iter("abcdefghijklmnopqrstuvwxyz" * (len(points) // 26 + 1))
-    return [
-        Point(**{**p.__dict__, "label": p.label.split()[0] if p.label[0].isdigit() else next(letters)}) for p in points
-    ]
+    return [p if p.number else replace(p, number=next(letters)) for p in points]
 
 
-def _bubbles(axes: Axes, points: Sequence[Point], most: float | None, columns: int) -> None:
+def _front(points: Sequence[Point], cheap: int) -> list[Point]:
+    """Those that no other beats in both cost and accuracy, the cheapest first."""
+    out: list[Point] = []
+    for p in sorted(points, key=lambda p: (cheap * p.x, -p.top1)):
+        if not out or p.top1 > out[-1].top1:
+            out.append(p)
+    return out
+
+
+def _bubbles(axes: Axes, points: Sequence[Point], most: float | None, columns: int) -> list[float]:
+    """Draw the points; the area of each, in square typographic points."""
     axes.grid(True)
     axes.set_axisbelow(True)
     style.bare(axes, ("bottom", "left"))
     chain = [p for p in points if p.series]
-    axes.plot([p.x for p in chain], [p.top1 for p in chain], color=style.DIM, lw=0.8, zorder=2, label="_chain")
+    axes.plot([p.x for p in chain], [p.top1 for p in chain], color=style.PATH, lw=0.9, zorder=2, label="_chain")
     largest = 90 if columns == 2 else 45
-    for p in points:
-        area = largest * (max(p.params / most, 0.06) if p.params and most else 0.3)  # the least can still be seen
+    areas = [largest * (max(p.params / most, 0.06) if p.params and most else 0.3) for p in points]  # the least is seen
+    for p, area in zip(points, areas, strict=True):
         if p.std is not None:
             axes.errorbar(p.x, p.top1, yerr=p.std, color=style.INK, elinewidth=0.7, fmt="none", zorder=2.5)
-        face = style.PAPER if p.hollow else style.COLOURS[p.mark == "D"]
-        drawn = axes.scatter([p.x], [p.top1], s=area, marker=p.mark, facecolor=face, zorder=3, label=p.label)
-        drawn.set(edgecolor=style.INK, linewidth=0.7)
+        drawn = axes.scatter([p.x], [p.top1], s=area, marker=p.mark, zorder=3, label=p.label)
+        drawn.set(**_face(p))
     xs = [p.x for p in points]
     ys = [p.top1 + d for p in points for d in (-(p.std or 0), p.std or 0)]
     for low, high, set_limits in ((min(xs), max(xs), axes.set_xlim), (min(ys), max(ys), axes.set_ylim)):
         pad = 0.07 * (high - low) or 0.05 * abs(high) or 1
         set_limits(low - pad, high + pad)
+    return areas
 
 
-def _names(axes: Axes, points: Sequence[Point], size: float, where: float, gap: float) -> None:
-    """The names in a column, ordered by height, at least `gap` (of the axes' height) apart, lines to the points."""
-    fig = axes.figure
-    x = where / fig.get_size_inches()[0]  # type: ignore[union-attr]
-    low, high = axes.get_ylim()
-    order = sorted(points, key=lambda p: (p.top1, -p.x))
-    places = spread_apart([(p.top1 - low) / (high - low) for p in order], gap)
-    box = axes.get_position()
-    for p, place in zip(order, places, strict=True):
-        axes.annotate(
-            p.label,
-            (p.x, p.top1),
-            xytext=(x, box.y0 + place * box.height),
-            textcoords="figure fraction",
-            fontsize=size,
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": style.DIM,
-                "lw": 0.4,
-                "relpos": (0, 0.5),
-                "shrinkA": 1,
-                "shrinkB": 2,
-            },
-        )
+def _face(p: Point) -> dict[str, Any]:
+    """How a point is filled and edged: hollow in its colour where it was not adopted."""
+    colour = p.colour or style.COLOURS[0]
+    if p.hollow:
+        return {"facecolor": style.PAPER, "edgecolor": colour, "linewidth": 1.3}
+    return {"facecolor": colour, "edgecolor": style.INK, "linewidth": 0.7}
 
 
-def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Rising places in 0..1 as near to the wanted ones as can be with `gap` between neighbours.
+def _key(
+    fig: Figure, points: Sequence[Point], names: Sequence[str], size: float, left: float, top: float, row: float
+) -> None:
+    """The names in a column from `left` and `top` (inches) on, each after its number and a mark in its colour."""
+    from matplotlib.lines import Line2D
 
-    >>> spread_apart([0.5, 0.5, 0.9], 0.2)
-    [0.4, 0.6, 0.9]
-    """
-    blocks: list[list[float]] = []  # [sum of (wanted - offset), count]: neighbours that touch move as one
-    for i, place in enumerate(wanted):
-        blocks.append([place - i * gap, 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
-            total, count = blocks.pop()
-            blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + count]
-    flat = [total / count for total, count in blocks for _ in range(int(count))]
-    top = 1 - (len(wanted) - 1) * gap  # of what is left after the gaps
-    return [round(min(max(base, 0.0), max(top, 0.0)) + i * gap, 9) for i, base in enumerate(flat)]
+    wide, tall = fig.get_size_inches()
+    for p, name in zip(points, names, strict=False):
+        y = (top - 0.5 * row) / tall
+        look = _face(p)
+        mark = {"mfc": look["facecolor"], "mec": look["edgecolor"], "mew": look["linewidth"], "ms": 4}
+        fig.add_artist(Line2D([(left + 0.05) / wide], [y], marker=p.mark, ls="none", **mark))
+        fig.text((left + 0.26) / wide, y, p.number, fontsize=size, va="center", ha="right")
+        fig.text((left + 0.32) / wide, (top - 0.1 * row) / tall, name, fontsize=size, va="top")
+        top -= (name.count("\n") + 1.2) * row
 
 
 def _million(count: float) -> str:
@@ -248,10 +261,12 @@ def _plain_log_ticks(axes: Axes) -> None:
     axes.set_xlim(low, high)
 
 
-def place_labels(axes: Axes, points: Sequence[Point], size: float, radii: Sequence[float]) -> None:
-    """A name at each point, on the first side of it that is free; none where all are taken.
+def place_labels(
+    axes: Axes, points: Sequence[Point], size: float, radii: Sequence[float], joined: bool = False
+) -> None:
+    """A name at each point, on the side of it that is free and that fewest lines run through; none where all are taken.
 
-    `radii`: of what marks the points, in typographic points.
+    `radii`: of what marks the points, in typographic points. `joined`: lines and bars of std are to be kept clear of.
     """
     from matplotlib.transforms import Bbox
 
@@ -266,25 +281,56 @@ def place_labels(axes: Axes, points: Sequence[Point], size: float, radii: Sequen
         cx, cy = axes.transData.transform((p.x, p.top1))
         half = radius * fig.dpi / 72
         taken.append(Bbox([[cx - half, cy - half], [cx + half, cy + half]]))
+    lines = _lines(axes, points) if joined else []
     for p, radius in zip(points, radii, strict=True):
-        off, aslant = radius + 2.5, radius * 0.7 + 2.5
-        sides = (
+        if not p.label:
+            continue
+        best: tuple[int, Bbox, Any] | None = None
+        for far, (offset, ha, va) in enumerate(_sides(radius)):
+            text = axes.annotate(
+                p.label, (p.x, p.top1), xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size, zorder=4
+            )
+            box = text.get_window_extent(renderer).padded(2)
+            free = not any(box.overlaps(other) for other in taken)
+            free = free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            crossed = sum(box.contains(*spot) for spot in lines) + 3 * (far // 8)  # rather near, beside a line
+            if not free or (best is not None and best[0] <= crossed):
+                text.remove()
+                continue
+            if best is not None:
+                best[2].remove()
+            best = (crossed, box, text)
+            if not crossed:
+                break
+        if best is not None:
+            taken.append(best[1])
+
+
+def _sides(radius: float) -> Iterator[tuple[tuple[float, float], str, str]]:
+    """Where a name may stand, the best first: an offset in typographic points, and the corner of the name there."""
+    for more in (0.0, 6.0):
+        off, aslant = radius + 2.5 + more, radius * 0.7 + 2.5 + more
+        yield from (
             ((0, off), "center", "bottom"),
             ((0, -off), "center", "top"),
             ((off, 0), "left", "center"),
             ((-off, 0), "right", "center"),
             ((aslant, aslant), "left", "bottom"),
             ((aslant, -aslant), "left", "top"),
-            ((0, -off - 6), "center", "top"),
-            ((0, off + 6), "center", "bottom"),
+            ((-aslant, aslant), "right", "bottom"),
+            ((-aslant, -aslant), "right", "top"),
         )
-        for offset, ha, va in sides:
-            text = axes.annotate(
-                p.label, (p.x, p.top1), xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size, zorder=4
-            )
-            box = text.get_window_extent(renderer).padded(2)
-            free = not any(box.overlaps(other) for other in taken)
-            if free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1:
-                taken.append(box)
-                break
-            text.remove()
+
+
+def _lines(axes: Axes, points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Spots on the lines that join the points and on their bars of std, in pixels, a few pixels apart."""
+    import numpy as np
+
+    chain = [(p.x, p.top1) for p in points if p.series]
+    pairs = [*itertools.pairwise(chain), *(((p.x, p.top1 - p.std), (p.x, p.top1 + p.std)) for p in points if p.std)]
+    spots: list[tuple[float, float]] = []
+    for pair in pairs:
+        start, end = axes.transData.transform(pair)
+        count = int(np.hypot(*(end - start)) / 4) + 2
+        spots += [(float(x), float(y)) for x, y in np.linspace(start, end, count)]
+    return spots

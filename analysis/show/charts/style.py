@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from analysis.compare.layout import Row
     from analysis.compare.summary import Table
 
 INK, DIM, FAINT, PAPER = "#1a1a1a", "#5c5c5c", "#d5d5d5", "#ffffff"
 DARK = ("#0072b2", "#d55e00", "#007a59", "#b0468a", "#8a6d00", "#1a1a1a")  # for lines: dark enough on white
 BASE = "#8c8c8c"
 BEHIND = "#d0d0d0"
+OFF = "#bfd3e2"  # a network of no group
+PATH = "#a8a8a8"  # a line that only joins points
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -35,10 +39,39 @@ FORMATS = ("svg", "pdf", "png")
 DPI = 200
 
 
-def of_groups(groups: Iterable[str]) -> dict[str, str]:
-    """A colour for each group of steps, in order; the last for those of none."""
-    named = list(dict.fromkeys(group for group in groups if group))
-    return {group: COLOURS[i % len(COLOURS)] for i, group in enumerate([*named, ""])}
+_TITLES: ContextVar[bool] = ContextVar("titles", default=False)
+
+
+@contextmanager
+def titles(shown: bool = True) -> Iterator[None]:
+    """Whether figures drawn within have their title in them, as slides do; papers say it in the caption."""
+    token = _TITLES.set(shown)
+    try:
+        yield
+    finally:
+        _TITLES.reset(token)
+
+
+def of_rows(rows: Sequence[Row]) -> dict[str, str]:
+    """A colour for each rung of a table, the same in all of its charts: that of its group in the ladder's order, grey
+    for a base of none, a pale one for other networks of none, white for references."""
+    groups = dict.fromkeys(row.group for row in rows if row.group and row.kind != "reference")
+    of_group = {"": OFF if groups else COLOURS[0]}
+    of_group |= {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
+    base = next((row for row in rows if row.kind == "main"), None)
+    plain = {row.rung: BASE if row is base and not row.group else of_group.get(row.group, PAPER) for row in rows}
+    return plain | {row.rung: PAPER for row in rows if row.kind == "reference"}
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """`count` shades of a colour for lines on white, from the darkest on."""
+    from colorsys import hls_to_rgb, rgb_to_hls
+
+    from matplotlib.colors import to_hex, to_rgb
+
+    hue, _, saturation = rgb_to_hls(*to_rgb(colour))
+    lights = [0.18 + 0.44 * i / (count - 1) for i in range(count)] if count > 1 else [0.3]
+    return [to_hex(hls_to_rgb(hue, light, saturation)) for light in lights]
 
 
 def settings(columns: int) -> Any:
@@ -174,16 +207,19 @@ def top1_label(table: Table, paper: bool = False) -> str:
 
 
 def title_height(title: str, columns: int) -> float:
-    """Inches that a title takes at the top of a figure, with the space below it."""
+    """Inches that a title takes at the top of a figure, with the space below it; a margin where none are shown."""
+    if not _TITLES.get():
+        return 0.08
     size = SIZES[columns]
     return 0.14 + (size + 3.2) / 72 * len(wrap(title, WIDTHS[columns] - 0.12, (size + 1.6) * 1.12))
 
 
 def title_and_notes(fig: Figure, title: str, notes: Sequence[str], size: float) -> None:
-    """The title at the top left, the notes at the bottom left of a figure."""
+    """The title, where titles are shown, at the top left, the notes at the bottom left of a figure."""
     width, height = fig.get_size_inches()
-    title = "\n".join(wrap(title, width - 0.12, (size + 1.6) * 1.12))  # bold letters are wider
-    fig.text(0.06 / width, 1 - 0.06 / height, title, va="top", fontsize=size + 1.6, weight="bold")
+    if _TITLES.get():
+        title = "\n".join(wrap(title, width - 0.12, (size + 1.6) * 1.12))  # bold letters are wider
+        fig.text(0.06 / width, 1 - 0.06 / height, title, va="top", fontsize=size + 1.6, weight="bold")
     fig.text(0.06 / width, 0.05 / height, "\n".join(notes), fontsize=size - 1, color=DIM)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 
 import analysis
 from analysis.compare.summary import paper_table, summarise
@@ -64,10 +65,12 @@ def test_scatter_has_a_point_for_each_rung_at_its_cost_and_accuracy(full: Any) -
         for c in axes.collections
         if hasattr(c, "get_sizes") and c.get_sizes().size
     }
-    assert got["12 separate downsampling conv"] == pytest.approx((35.2, 96.1), abs=0.01)
+    assert got["separate downsampling conv"] == pytest.approx((35.2, 96.1), abs=0.01)
     assert len(got) == 14 and axes.get_xlabel() == "MACs (M)"
-    names = {t.get_text() for t in axes.texts}
-    assert names == set(got)
+    numbers = {*map(str, range(13)), "a"}
+    assert {t.get_text() for t in axes.texts} == numbers, "each point has its number, a rung beside the walk a letter"
+    key = [text.get_text() for text in figure.texts]
+    assert all(key[key.index(number) + 1] in got for number in numbers) and set(got) <= set(key)
     fast = scatter.draw_ladder(table, "images_per_s")
     assert fast is not None and fast.axes[0].get_xlabel() == "training throughput (images/s)"
 
@@ -79,14 +82,57 @@ def test_bubble_areas_are_in_proportion_to_parameters() -> None:
     assert sizes[1] == pytest.approx(4 * sizes[0])
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.001, 0.05))
-@settings(max_examples=200)
-def test_labels_are_spaced_in_order_within_the_axes(wanted: list[float], gap: float) -> None:
-    places = scatter.spread_apart(sorted(wanted), gap)
-    assert all(b - a >= gap - 1e-6 for a, b in itertools.pairwise(places))
-    assert places[0] >= -1e-9 and places[-1] <= 1 + 1e-6
-    far = [0.1 + 0.2 * i for i in range(4)]
-    assert scatter.spread_apart(far, 0.05) == pytest.approx(far)
+def test_of_many_networks_those_are_named_that_none_beats_in_both() -> None:
+    beaten = [scatter.Point(f"beaten {i}", 5 + i, 70 - i) for i in range(30)]
+    front = [scatter.Point("cheap", 1, 60), scatter.Point("between", 3, 70), scatter.Point("best", 9, 80)]
+    macs = scatter._draw([*beaten, *front], "x", "y", "t", [], 2)
+    assert {t.get_text() for t in macs.axes[0].texts} - {""} == {"a", "b", "c"}
+    assert {"cheap", "between", "best"} == {t.get_text() for t in macs.texts} - {"a", "b", "c", "."}
+    speed = scatter._draw(
+        [*beaten, scatter.Point("best", 9, 80), scatter.Point("fast", 50, 60)], "x", "y", "t", [], 2, -1
+    )
+    assert {"best", "fast"} <= {t.get_text() for t in speed.texts}
+
+
+def test_a_network_has_one_colour_in_all_charts(full: Any) -> None:
+    (table,) = tables_of(full)
+    colours = style.of_rows(table.rows)
+    bars = {bar.get_label(): bar for bar in roadmap.draw(table).axes[0].containers}
+    drawn = scatter.draw_ladder(table, "macs")
+    assert drawn is not None
+    points = {c.get_label(): c for c in drawn.axes[0].collections}
+    for row in (table.row("gelu"), table.row("resnet"), table.row("depthwise_conv")):
+        bar, point = bars[row.rung].patches[0], points[row.title]
+        assert to_hex(bar.get_facecolor()) == to_hex(point.get_facecolor()[0]) == colours[row.rung]
+
+
+def test_titles_are_in_the_figures_only_where_they_are_asked_for(full: Any) -> None:
+    (table,) = tables_of(full)
+    plain = roadmap.draw(table)
+    with style.titles():
+        titled = roadmap.draw(table)
+    assert table.title not in said(plain) and table.title in said(titled)
+    assert titled.get_figheight() > plain.get_figheight()
+
+
+def test_a_design_of_many_subsets_has_no_bars_and_no_curves_of_them(make_study: Make) -> None:
+    study = make_study()
+    free = ("stage_ratio", "patchify_stem", "depthwise_conv", "gelu", "layer_norm")
+    for pair in itertools.chain(itertools.combinations(free, 2), itertools.combinations(free, 3)):
+        study.run("", 0, 90.0, steps=pair)
+    tables = tables_of(study)
+    stems_drawn = [chart.stem for _, chart in study_charts(tables, analysis.load_curves(study.root))]
+    assert "macs" in stems_drawn and not {"roadmap", "curves", "curves_loss"} & set(stems_drawn)
+
+
+def test_one_evaluation_is_no_curve_and_the_last_epoch_has_a_tick(full: Any) -> None:
+    (table,) = tables_of(full)
+    frame = analysis.load_curves(full.root)
+    assert curves.draw(table, frame[frame["epoch"] == 3]) is None
+    figure = curves.draw(table, frame)
+    assert figure is not None
+    low, high = figure.axes[0].get_xlim()
+    assert sorted(figure.axes[0].get_xticks()) == [1, 2, 3] and 0.5 < low < 1 and 3 < high < 3.5
 
 
 def test_curves_are_the_mean_over_seeds_with_their_range(full: Any) -> None:
@@ -117,14 +163,14 @@ def test_seeds_of_other_epochs_are_a_line_each_and_their_mean_is_not_drawn(make_
     figure = curves.draw(table, frame[~late])
     assert figure is not None
     (axes,) = figure.axes
-    mine = [line for line in axes.lines if line.get_color() == style.DARK[0]]
+    mine = [line for line in axes.lines if line.get_color() == curves._looks(table)["stage_ratio"][0]]
     seeds = {seed: part["top1"].tolist() for seed, part in frame[~late].groupby(["rung", "seed"])}
     assert [list(line.get_ydata()) for line in mine] == [seeds["stage_ratio", seed] for seed in range(3)]
     assert len(axes.collections) == 1, "the band is that of the base, whose seeds have the same epochs"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ResNet", "stage ratio 1:1:3:1"]
     caption = said(figure)
     assert "band: range over 3 seeds" in caption and "a line or a dot for each seed, of rungs whose seeds" in caption
-    assert "grey: the rung before the group's first step" in caption
+    assert "thin: the rung before the group's first step" in caption
 
 
 def test_captions_say_what_is_in_the_picture_and_nothing_else(make_study: Make) -> None:
@@ -133,7 +179,7 @@ def test_captions_say_what_is_in_the_picture_and_nothing_else(make_study: Make) 
     bars = said(roadmap.draw(table))
     assert "axis" not in bars and "hatched" not in bars and "error bars: ± std over 3 seeds" in bars
     lines = curves.draw(table, analysis.load_curves(study.root))
-    assert lines is not None and "grey" not in said(lines)
+    assert lines is not None and "thin" not in said(lines)
     study.chain(rungs=["stage_ratio"], top1=lambda index, seed: 50.0 + seed**2)
     study.run("kernel_9", 0, state="failed")
     (table,) = tables_of(study)

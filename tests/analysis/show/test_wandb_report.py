@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,10 @@ def test_a_server_that_fails_is_one_line_and_nothing_is_noted(
     server.fault = fault
     folder = folder_of(contents)
     before = sorted(folder.iterdir())
+    view = wandb_view.make(contents, "me", "proj", "mine")
+    save = partial(wandb_view.save, view) if what == "view" else partial(wandb_report.save, made(contents))
     with pytest.raises(UserError, match=f"W&B did not take the {what}: .*{why}") as told:
-        if what == "view":
-            wandb_view.save(wandb_view.make(contents, "me", "proj", "mine"), folder)
-        else:
-            wandb_report.save(made(contents), folder)
+        save(folder)
     assert "\n" not in str(told.value) and sorted(folder.iterdir()) == before
 
 
