@@ -173,8 +173,6 @@ def resolving(
 
 def _with_widths(made: Plan, runs: Sequence[Run], studies: Sequence[str]) -> Plan:
     """The plan with what runs of subsets tell of each step."""
-    from functools import cache
-
     from analysis.compare import power
     from ladder.launch.design_file import steps_applied
     from ladder.launch.designed import macs_of
@@ -186,7 +184,7 @@ def _with_widths(made: Plan, runs: Sequence[Run], studies: Sequence[str]) -> Pla
     if len({json.dumps({**each.recipe.__dict__, "drop_path": 0}, default=str) for each in runs}) > 1:
         return made  # recipe values vary along
     spread = power.spread(studies, run.data.name)
-    macs = cache(macs_of(run.ladder, run.data.image_size, run.data.num_classes or 10, run.data.in_chans))
+    macs = macs_of(run.ladder, run.data.image_size, run.data.num_classes or 10, run.data.in_chans)
     return replace(made, spread=spread, widths=power.widths(rows, run.ladder, spread.std, macs))
 
 

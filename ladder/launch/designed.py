@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ladder.launch import design_file, designs
 from ladder.launch.compose import Composer
 from ladder.launch.designs import Design, Row
 from ladder.networks.rungs import Ladder
+from ladder.networks.spec import Spec
 from ladder.runs.config import DesignConfig
 
 _NETWORKS = ("rung", "steps", "without", "reference")  # the keys that a design sets, or that exclude it
@@ -98,7 +99,7 @@ def designed_jobs(composer: Composer, overrides: Sequence[Override]) -> Designed
         factors = {key: list(values) for key, values in (wanted.factors or {}).items()} if wanted.augment else {}
         macs = macs_of(ladder, first.data.image_size, first.data.num_classes or 10)
         existing = design_file.runs_in(study, ladder, factors) if wanted.augment else []
-        design = designs.make(ladder, wanted, seeds, functools.cache(macs), existing)
+        design = designs.make(ladder, wanted, seeds, macs, existing)
     rest = [
         [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
         for o in overrides
@@ -139,19 +140,19 @@ def _first_values(overrides: Iterable[Override]) -> list[str]:
 
 def macs_of(ladder: Ladder, image_size: int, num_classes: int, in_chans: int = 3) -> Callable[[tuple[str, ...]], float]:
     """A function from steps to the MACs of the network with these steps applied."""
+    return lambda steps: _macs(ladder.subset(steps).spec.for_images(image_size), image_size, num_classes, in_chans)
 
-    def macs(steps: tuple[str, ...]) -> float:
-        import torch
 
-        from ladder.networks.build import build_net
-        from ladder.networks.cost import measure_cost
+@lru_cache(4096)  # a plan and its half-widths ask for the same networks; a tenth of a second each
+def _macs(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> float:
+    import torch
 
-        spec = ladder.subset(steps).spec.for_images(image_size)
-        with torch.device("meta"):
-            model = build_net(spec, num_classes=num_classes, in_chans=in_chans)
-        return float(measure_cost(model, image_size, in_chans).macs)
+    from ladder.networks.build import build_net
+    from ladder.networks.cost import measure_cost
 
-    return macs
+    with torch.device("meta"):
+        model = build_net(spec, num_classes=num_classes, in_chans=in_chans)
+    return float(measure_cost(model, image_size, in_chans).macs)
 
 
 def _overrides(ladder: Ladder, row: Row) -> list[str]:

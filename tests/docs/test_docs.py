@@ -39,6 +39,7 @@ def copy(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return page
 
 
+@pytest.mark.slow
 def test_the_documents_are_current(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert build.check() == [], "run make docs"

@@ -21,6 +21,7 @@ def running(statuses: dict[str, dict[str, Any]]) -> bool:
     return any(s["state"] == "running" and s["step"] for s in statuses.values())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_four_ways_to_fail(sweep: Sweep) -> None:
     faults = {"resnet": "raise", "stage_ratio": "exit", "patchify_stem": "nan", "depthwise_conv": "hang"}
@@ -60,6 +61,7 @@ def test_a_run_that_dies_is_tried_again_but_not_one_that_would_fail_alike(sweep:
     assert "killed by signal 9" in sweep.statuses()["resnet"]["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_killed_launcher_leaves_no_orphans_and_loses_nothing(sweep: Sweep, undisturbed: dict[str, Any]) -> None:
     sweep.faults = dict.fromkeys(RUNGS, "slow 0.2")

@@ -311,6 +311,7 @@ def test_published_charts_show_the_csv() -> None:
     assert all(math.isfinite(p.x) for p in points.isotropic_points()) and len(points.isotropic_points()) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2])
 def test_no_text_of_any_published_chart_is_cut_or_overlapped(assert_readable: Readable, columns: int) -> None:
     seen = set()

@@ -169,6 +169,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     survives_kills(tmp_path, kills=4, ranks=1, seed=0)
 
 
+@pytest.mark.slow
 def test_two_ranks_killed_and_resumed_equal_undisturbed(tmp_path: Path) -> None:
     survives_kills(tmp_path, kills=2, ranks=2, seed=1)
 
