@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class Ladder:
     foreign: bool = False  # as a study's folder holds it: no function that it names is called
     values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what makes it anew, anywhere
 
-    @property
+    @cached_property
     def rungs(self) -> list[Rung]:
         """The main rungs in order, the base first."""
         base = self._rung(self.base, 0, [], None)
@@ -121,7 +122,7 @@ class Ladder:
         names = [self.base.name, *(s.name for s in self.steps)]
         return [base] + [self._rung(s, i, self.steps[:i], names[i - 1]) for i, s in enumerate(self.steps, 1)]
 
-    @property
+    @cached_property
     def side_rungs(self) -> list[Rung]:
         """The variants that hang off the chain, in order of the file."""
         main = [self.base.name, *(s.name for s in self.steps)]

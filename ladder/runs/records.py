@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +125,10 @@ def read_json(path: str | os.PathLike[str]) -> Record | None:
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Record | None:
-    """The mapping in a YAML file; None where there is no such file. Raises Unreadable."""
+    """The mapping in a YAML file; None where there is no such file. Raises Unreadable.
+
+    What is nested in it may be shared with other files': it is not to be changed.
+    """
     import yaml
 
     from ladder.common.yaml_files import parse_yaml
@@ -132,6 +137,8 @@ def read_yaml(path: str | os.PathLike[str]) -> Record | None:
     if text is None:
         return None
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where it is built
+    if (known := _by_section(text, loader)) is not None:
+        return Record(name, known)
     try:
         values = parse_yaml(text, name, loader)
     except UserError as error:
@@ -139,6 +146,39 @@ def read_yaml(path: str | os.PathLike[str]) -> Record | None:
     if not isinstance(values, dict):
         raise Unreadable(f"{name} holds no mapping")
     return Record(name, _plain_all(values, name))
+
+
+def _by_section(text: str, loader: Any) -> dict[str, Any] | None:
+    """The mapping, its top-level keys read one by one; None where they don't stand for themselves.
+
+    Of a study's thousands of configs most sections are equal: each is read once.
+    """
+    if _REFERS.search(text):
+        return None
+    out: dict[str, Any] = {}
+    for section in _TOP.split(text):
+        key = section.partition(":")[0]
+        if key in out or (found := _section(section, loader)) is None:
+            return None
+        out[key] = found[key]
+    return out
+
+
+_TOP = re.compile(r"\n(?=\w)")  # before a key of no indentation
+_REFERS = re.compile(r"[&*!%|>#]")  # anchors, tags, directives, text over several lines, comments
+
+
+@lru_cache(maxsize=4096)
+def _section(text: str, loader: Any) -> dict[str, Any] | None:
+    from ladder.common.yaml_files import parse_yaml
+
+    try:
+        values = parse_yaml(text, "", loader)
+        if isinstance(values, dict) and list(values) == [text.partition(":")[0]]:
+            return _plain_all(values, "")
+    except (UserError, Unreadable):
+        pass  # the whole is read, and its fault told with the name and the line
+    return None
 
 
 def _why(error: Exception) -> str:

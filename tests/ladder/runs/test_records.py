@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ladder.runs import records
 from ladder.runs import records
 from ladder.runs.records import Record, Unreadable, checked, read_json, read_yaml
 from ladder.common.text import plain_cell, printable, safe_cell
@@ -131,3 +133,38 @@ def test_text_is_made_printable_once_and_cells_safe_and_back(text: str) -> None:
     shown.encode()
     assert not safe_cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
     assert plain_cell(safe_cell(text)) == text
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+PIECES = ("a: 1", "b:", "  c: 2", "- 3", 'd: "x', "e: 'y'", "null: 4", "a: 5", "#", "f: {g: [1,", "2]}", "---", "", " h")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.text("abcdefg_", min_size=1, max_size=4), VALUES, max_size=5), st.booleans())
+def test_a_config_read_by_sections_is_the_config(tmp_path_factory: Any, values: dict[str, Any], flow: bool) -> None:
+    _reads_as_a_whole(tmp_path_factory, yaml.safe_dump(values, sort_keys=False, default_flow_style=flow or None))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=6))
+def test_text_that_only_looks_like_sections_is_read_as_a_whole(tmp_path_factory: Any, lines: list[str]) -> None:
+    _reads_as_a_whole(tmp_path_factory, "\n".join(lines))
+
+
+def _reads_as_a_whole(tmp_path_factory: Any, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "sections.yaml"
+    path.write_text(text, newline="")
+    read: list[object] = []
+    for by_section in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not by_section:
+                patch.setattr(records, "_by_section", lambda text, loader: None)
+            try:
+                read.append(read_yaml(path))
+            except Unreadable as error:
+                read.append(str(error))
+    assert read[0] == read[1], text
