@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
 
+from ladder.runs import longer
 from ladder.runs.config import WANDB_DEFAULTS, WANDB_VARIABLES, wandb_default
 from ladder.runs.folder import stable_hash
 from ladder.runs.identity import place, trained_root
-from ladder.runs.records import read_json_or_none
 from ladder.runs.resolve import Run
-from ladder.training.progress import in_words
-
-MOST_LOOKS = 1000  # into folders of other runs of a rung and seed: a study may hold many
 
 _CHANGED = {  # part of a run's identity: what of it earlier versions hashed otherwise
     "data": "the images themselves, by a digest of their folder, not the folder's name, are part of a run's hash now",
@@ -31,7 +26,7 @@ def notes(jobs: Iterable[tuple[Run, Sequence[str]]]) -> list[str]:
     for run, overrides in jobs:
         messages |= dict.fromkeys((*_ignored_overrides(run, overrides), *_environment(run)))
         runs.setdefault(str(run.dir.path), run)
-    return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values()), *_of_other_length(runs.values())]
+    return [*messages, *_renamed(runs.values()), *_elsewhere(runs.values()), *longer.notes(runs.values())]
 
 
 def by_default(run: Run, overrides: Iterable[str]) -> str:
@@ -111,39 +106,3 @@ def _elsewhere(runs: Iterable[Run]) -> list[str]:
         f" {'a digest of its files' if mine[0].content else 'its name'}, so not again from {mine[0].data.root}"
         for root, mine in roots.items()
     ]
-
-
-
-def _of_other_length(runs: Iterable[Run]) -> list[str]:
-    """Which new runs are done in another number of epochs, why they start anew all the same, and what that costs."""
-    names: dict[Path, dict[str, list[str]]] = {}  # of a study: folders by rung and seed
-    told: dict[tuple[int, int], str] = {}
-    looks = MOST_LOOKS
-    for run in runs:
-        study, alike = run.dir.path.parent, run.label.rpartition("-")[0]
-        if study not in names:
-            names[study] = {}
-            with suppress(OSError):
-                for name in os.listdir(study):
-                    names[study].setdefault(name.rpartition("-")[0], []).append(name)
-        others = names[study].get(alike, [])
-        for name in others if run.label not in others else ():
-            if (looks := looks - 1) < 0:
-                return list(told.values())
-            result = read_json_or_none(study / name / "result.json") or {}
-            before, now, wall = result.get("epochs"), run.recipe.epochs, result.get("wall_s")
-            if not isinstance(before, int) or (before, now) in told or name != f"{alike}-{_hash_with(run, before)}":
-                continue
-            why = ": the rate of a cosine depends on the length of the run from the first step on"
-            cost = f"; about {in_words(wall / before * now)} a run" if isinstance(wall, int | float) else ""
-            told[before, now] = (
-                f"{name} is done in {before} epoch{'s' * (before != 1)}; of {now} it is trained from its start"
-                f"{why if run.recipe.schedule == 'cosine' else ''}{cost}"
-            )
-    return list(told.values())
-
-
-def _hash_with(run: Run, epochs: int) -> str:
-    """The hash in the name of the run that differs in its epochs alone."""
-    recipe = {**run.identity["recipe"], "epochs": epochs}
-    return stable_hash({**run.identity, "recipe": recipe})

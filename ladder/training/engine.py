@@ -18,7 +18,7 @@ from ladder.errors import UserError, one_line
 from ladder.networks.build import build_net, check_batch_of_one
 from ladder.networks.pointwise import can_be_channels_last
 from ladder.networks.weights import start_from
-from ladder.runs import predictions
+from ladder.runs import longer, predictions
 from ladder.runs.doubts import doubts
 from ladder.runs.folder import FORMAT
 from ladder.runs.heartbeat import Heartbeat
@@ -177,11 +177,13 @@ class Engine:
         }
 
     def restore(self) -> bool:
-        """Take up the newest checkpoint; False where there is none."""
+        """Take up the newest checkpoint, or the last of a shorter run that this one goes on from; False without one."""
         state = checkpoint.load(self.folder.checkpoints, self.device, self.log.warning)
         if state is None:
-            return False
-        if state["config_hash"] != self.run.config_hash:
+            if (state := longer.start_of(self.run, self.device, self.log)) is None:
+                return False
+            state["wandb_id"] = self.wandb_id
+        elif state["config_hash"] != self.run.config_hash:
             raise UserError(f"the checkpoint in {self.folder.path} is of another config: remove that folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -161,13 +161,3 @@ def test_what_nobody_named_is_told(tmp_path: Path) -> None:
     assert by_default(run, []) == "ladder=convnext_32 rung=gelu recipe=digits data=digits"
     assert by_default(run, ["steps=[gelu]", "ladder=convnext_32", "recipe=digits"]) == "data=digits"
     assert by_default(run, ["experiment=demo", "seed=1"]) == "", "the experiment chose"
-
-
-def test_a_longer_run_says_why_it_starts_anew(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "rung=gelu", "recipe.epochs=1", "study=mine")
-    assert train(run).state == "done"
-    longer = run_of(tmp_path, "rung=gelu", "recipe.epochs=3", "study=mine")
-    (line,) = notes([(longer, [])])
-    assert line.startswith(f"{run.label} is done in 1 epoch; of 3 it is trained from its start: the rate of a cosine")
-    other = run_of(tmp_path, "rung=gelu", "recipe.epochs=3", "recipe.lr=0.5", "study=mine")
-    assert notes([(run, []), (other, [])]) == [], "the same run, and one that differs in more"
