@@ -36,6 +36,7 @@ MEANING = {
 }
 SHOWN = 12  # names of a state in the text, before "and N more"
 NOTIFY_TIMEOUT = 60.0  # seconds
+QUIET_S = 120.0  # a launcher starts the next run sooner
 _THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 EXAMPLES = """examples:
@@ -259,6 +260,7 @@ def follow(study: Path, every: float, notify: str | None = None) -> int:
 
     console = Console()
     shown, before = "", read(study) if notify else []
+    moved: float | None = time.monotonic()  # when a run was last seen to run or to change; None once that was told
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
@@ -273,6 +275,15 @@ def follow(study: Path, every: float, notify: str | None = None) -> int:
                     tell(str(notify), line)
                 if _over(rows):
                     return 0
+                if rows != before or "pending" not in counts(rows) or "running" in counts(rows):
+                    moved = time.monotonic()
+                elif moved is not None and time.monotonic() - moved > QUIET_S:
+                    moved = None
+                    line = f"{study}: nothing runs; {counts(rows)['pending']} pending wait in a queue, or for a launch"
+                    if notify:
+                        tell(notify, line)
+                    else:
+                        live.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 before = rows
                 time.sleep(every)
         except KeyboardInterrupt:

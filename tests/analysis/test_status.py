@@ -19,6 +19,7 @@ from analysis import status
 from ladder.errors import UserError
 from ladder.runs import study as study_file
 from ladder.runs.folder import Status
+from ladder.runs.study import remember
 
 
 def gone_pid() -> int:
@@ -150,6 +151,22 @@ def test_watch_follows_until_there_is_nothing_to_wait_for(
     assert status.main([str(tmp_path), "--watch", "0.1"]) == 0
     out = capsys.readouterr().out
     assert out.index("1 running") < out.index("1 done")
+
+
+def test_watch_says_once_that_nothing_runs_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(tmp_path, "ladder train -m rung=gelu", ["gelu-s0-00"])
+    looks = iter(range(5))
+
+    def later(seconds: float) -> None:
+        if next(looks, None) is None:
+            write(tmp_path, "gelu-s0-00", state="failed")
+
+    monkeypatch.setattr(status.time, "sleep", later)
+    monkeypatch.setattr(status, "QUIET_S", -1.0)
+    assert status.main([str(tmp_path), "--watch", "0.1"]) == 0
+    assert capsys.readouterr().out.count("nothing runs; 1 pending wait in a queue, or for a launch") == 1
 
 
 def test_ten_thousand_runs_take_seconds(tmp_path: Path) -> None:
