@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,6 +23,7 @@ from ladder.training.progress import duration
 
 REFRESH = 4  # a second
 LEFT = "left in the queue"  # the cause of a run that goes on, or will, without this launcher
+TABLE_LINES, TABLE_S = 24, 60.0  # of the table at the end: its first lines, and seconds to wait for it
 NEWS = 60.0  # seconds between lines about the whole sweep, where there is no terminal
 
 
@@ -217,11 +221,26 @@ def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
     if counts["failed"] or counts["stopped"] or counts[NOT_STARTED] or counts[LEFT]:
         lines.append(f"To go on, type the same again ({again}): what is done is skipped, what was cut off is resumed.")
     elif counts["done"]:
-        places = " ".join(dict.fromkeys(shlex.quote(str(folder.parent)) for folder in outcomes))
+        studies = list(dict.fromkeys(folder.parent for folder in outcomes))
+        places = " ".join(shlex.quote(str(study)) for study in studies)
+        if len(studies) == 1 and sys.stdout.isatty():
+            lines += ["", *_table(studies[0]), ""]
         lines.append(f"What came out: ladder table {places}   as charts: ladder figures {places}")
         if any(next(folder.glob("wandb/offline-run-*"), None) for folder in outcomes):
             lines.append(f"To send it to W&B: find {places} -name 'offline-run-*' -print0 | xargs -0 -n 100 wandb sync")
     return "\n".join(lines)
+
+
+def _table(study: Path) -> list[str]:
+    """The first lines of the study's table; none where it can't be had in time."""
+    command = [sys.executable, "-m", "ladder.cli", "table", str(study)]
+    environment = {**os.environ, "COLUMNS": str(shutil.get_terminal_size().columns)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TABLE_S, env=environment, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    lines = done.stdout.splitlines()
+    return lines if len(lines) <= TABLE_LINES else [*lines[: TABLE_LINES - 1], "…"]
 
 
 def _untracked(outcomes: Mapping[Path, Outcome]) -> list[str]:

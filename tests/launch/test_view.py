@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,18 @@ def test_the_summary_names_every_failure() -> None:
     done = summary("runs/demo", {Path("my runs/demo/a"): Outcome("done", "a")}, "the command").splitlines()
     where = "'my runs/demo'"
     assert done == ["runs/demo: 1 done", f"What came out: ladder table {where}   as charts: ladder figures {where}"]
+
+
+def test_in_a_terminal_a_sweep_ends_with_the_first_lines_of_its_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    study = Path(__file__).resolve().parents[2] / "runs" / "published" / "demo"
+    lines = summary("demo", {study / "a": Outcome("done", "a")}, "the command").splitlines()
+    assert any(line.startswith(" 0 resnet") for line in lines) and len(lines) < 32
+    assert lines[-1].startswith("What came out: ladder table ")
+    nothing = summary("demo", {tmp_path / "a": Outcome("done", "a")}, "the command").splitlines()
+    assert [line for line in nothing if line] == ["demo: 1 done", nothing[-1]]
 
 
 def test_runs_of_one_rung_and_seed_are_told_apart_by_what_differs() -> None:
