@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -231,7 +232,7 @@ def _told(mode: str, where: str | None, study: str) -> str:
     if mode == "disabled":
         return f"{study}: all was made, nothing was logged (--mode disabled)"
     if mode == "offline":
-        return f"{study}: logged offline; send it with: wandb sync {Path(str(where)).parent}"
+        return f"{study}: logged offline; send it with: wandb sync {shlex.quote(str(Path(str(where)).parent))}"
     return f"{study}: {where}"
 
 

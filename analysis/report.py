@@ -211,7 +211,7 @@ def _failures(contents: Contents) -> str:
     parts = []
     for state, words in (
         ("failed", "Failed"),
-        ("running", "Running (or ended without a word: see analysis.status)"),
+        ("running", "Running (or ended without a word: see ladder status)"),
         ("stopped", "Stopped, to be resumed by the same command"),
         ("pending", "Not started"),
     ):

@@ -59,7 +59,7 @@ def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
     """The commands that were given to launch the studies of a frame of `analysis.load`, each with all of its runs."""
     found: dict[str, list[str]] = {}
     for folder in dict.fromkeys(Path(path).parent for path in runs["path"]):
-        with suppress(Unreadable):  # analysis.status tells; runs started one by one leave no note
+        with suppress(Unreadable):  # ladder status tells; runs started one by one leave no note
             found |= noted(folder)
     return found
 
