@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,6 +62,9 @@ class Line:
     disk: int
 
 
+_THREADS = re.compile(r", (\d+) threads?$")  # of a CPU's name, as runs note it
+
+
 @dataclass(frozen=True)
 class Plan:
     """A sweep's cost. `macs`: multiply-accumulates of all runs, forward and backward and evaluation."""
@@ -86,9 +90,17 @@ class Plan:
         return any(word in sources for word in (*PEAKS, "nvidia", "cuda", "gpu", "rtx"))
 
     @property
-    def kind_of_hours(self) -> str:
-        """What the hours of all runs are called."""
-        return "GPU-hours" if self.on_gpus else "hours"
+    def cores(self) -> int | None:
+        """How many cores a run takes on the CPUs that the speeds are of; None on GPUs, and where that isn't known."""
+        found = {_THREADS.search(line.device or "") for line in self.lines} if not self.on_gpus else {None}
+        numbers = {int(match[1]) if match else None for match in found}
+        return numbers.pop() if len(numbers) == 1 else None
+
+    def price(self, hours: float) -> str:
+        """Hours of runs as what they take of a machine: "12.0 core-hours"."""
+        if self.on_gpus:
+            return f"{_hours(hours)} GPU-hours"
+        return f"{_hours(hours)} hours" if self.cores is None else f"{_hours(hours * self.cores)} core-hours"
 
 
 @dataclass(frozen=True)
@@ -286,7 +298,7 @@ def render(plan: Plan) -> str:
     """What a person reads."""
     in_millions = all(line.macs < 1e9 for line in plan.lines)
     scale, unit = (1e6, "M") if in_millions else (1e9, "G")
-    each = "GPU-h" if plan.on_gpus else "h in all"
+    each = "GPU-h" if plan.on_gpus else "h in all" if plan.cores is None else "core-h"
     cells = [["rung", "runs", "steps", "params M", f"MACs {unit}", "images/s", "", "h a run", each]]
     for line in plan.lines:
         timed = line.images_per_s is not None and line.hours is not None
@@ -300,7 +312,7 @@ def render(plan: Plan) -> str:
                 f"{line.images_per_s:,.0f}" if timed else "?",
                 line.how or "",
                 _hours(line.hours) if line.hours is not None else "?",
-                _hours(line.hours * line.runs) if line.hours is not None else "?",
+                _hours(line.hours * line.runs * (plan.cores or 1)) if line.hours is not None else "?",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -310,7 +322,7 @@ def render(plan: Plan) -> str:
     total = [f"{plan.runs} runs, {plan.steps:,} steps, {si(plan.macs)}MACs"]
     if plan.gpu_hours is not None and plan.wall_hours is not None:
         at_once = f"on {plan.gpus} GPUs" if plan.on_gpus else f"with {plan.gpus} at a time"
-        total += [f"{_hours(plan.gpu_hours)} {plan.kind_of_hours}, {_hours(plan.wall_hours)} h {at_once}"]
+        total += [f"{plan.price(plan.gpu_hours)}, {_hours(plan.wall_hours)} h {at_once}"]
     total += [f"{plan.disk_bytes / 1e9:.1f} GB on disk"]
     return "\n".join(
         [*rows, "", "; ".join(total), *_resolution(plan), "", "Assumed:", *(f"- {each}" for each in plan.assumptions)]
@@ -343,7 +355,7 @@ def _resolution(plan: Plan) -> list[str]:
         needed = plan.resolve
         among = f"among all {found.changes} at once" if needed.interval == "all" else "by itself"
         cost = [f"{needed.runs:,} runs"]
-        cost += [f"{_hours(needed.gpu_hours)} {plan.kind_of_hours}"] if needed.gpu_hours is not None else []
+        cost += [plan.price(needed.gpu_hours)] if needed.gpu_hours is not None else []
         cost += [f"{needed.disk_bytes / 1e9:.1f} GB on disk"]
         lines.append(f"A change of {needed.points:g} points, {among}: {needed.seeds} seeds a rung; {', '.join(cost)}")
     return lines

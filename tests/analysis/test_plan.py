@@ -120,6 +120,16 @@ def test_text_and_disk(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.disk == 7 * weights + plan.RUN_FILES, "AdamW: two checkpoints of three tensors, and the model"
 
 
+def test_on_cpus_it_counts_core_hours() -> None:
+    device = "AMD EPYC, {} thread{}"
+    for threads, price in ((1, "core-hours"), (4, "core-hours"), (None, "hours")):
+        name = "some machine" if threads is None else device.format(threads, "s" * (threads != 1))
+        speeds = Speeds([Speed("resnet", 1e7, 32, 100.0, 300.0, "float32", name, "here")])
+        made = plan.plan(runs_of(SWEEP), speeds)
+        assert made.gpu_hours is not None and made.cores == threads
+        assert f"; {plan._hours(made.gpu_hours * (threads or 1))} {price}, " in plan.render(made)
+
+
 def test_of_a_design_it_says_what_the_runs_tell_of_each_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["experiment=demo_design", "design.steps=[gelu,layer_norm,stage_ratio]", "design.runs=14"]) == 0
     out = capsys.readouterr().out
@@ -181,4 +191,4 @@ def test_it_says_what_the_sweep_resolves_and_the_seeds_that_a_change_takes(
 def test_hours_of_a_cpu_are_no_gpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan.main(["experiment=demo", "--study", "runs/published/demo"]) == 0
     out = capsys.readouterr().out
-    assert "GPU" not in out and "MACs M" in out and "h in all" in out and "h with 1 at a time" in out
+    assert "GPU" not in out and "MACs M" in out and "core-h" in out and "h with 1 at a time" in out
