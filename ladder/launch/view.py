@@ -49,7 +49,8 @@ class View:
     def __init__(self, study: str, total: int, skipped: int, terminal: bool | None = None) -> None:
         self.study, self.total = study, total
         self.counts = Counter({"skipped": skipped} if skipped else {})
-        self.seconds: list[float] = []  # of the runs done here
+        self.seconds: list[float] = []  # that the runs done here take as a whole
+        self._begun_at: dict[str, float] = {}  # what part of a run was done before it started here
         self._terminal = sys.stdout.isatty() if terminal is None else terminal
         self._live: Any = None
         self._console: Any = None
@@ -93,7 +94,7 @@ class View:
         if seconds is not None:
             took = f"  {duration(seconds)}"
             if outcome.state == "done":
-                self.seconds.append(seconds)
+                self.seconds.append(self._whole(run, seconds))
         if outcome.state == "done":
             status = run.dir.read_status()
             what = f"top-1 {status.top1:.2f}" if status is not None and status.top1 is not None else ""
@@ -116,14 +117,21 @@ class View:
 
     def left(self, workers: Sequence[Running], waiting: int, width: int) -> float | None:
         """Seconds until the sweep is done, if runs to come take as long as those that were; None: unknown."""
-        etas = [w.status.eta_s for w in workers if w.status is not None and w.status.eta_s is not None]
-        ages = [time.monotonic() - w.born for w in workers]
-        spans = self.seconds or [eta + age for eta, age in zip(etas, ages, strict=False)]
+        for w in workers:
+            if w.status is not None and w.status.steps:
+                self._begun_at.setdefault(w.run.label, w.status.step / w.status.steps)
+        known = [(w, w.status.eta_s) for w in workers if w.status is not None and w.status.eta_s is not None]
+        etas = [eta for _, eta in known]
+        spans = self.seconds or [self._whole(w.run, eta + time.monotonic() - w.born) for w, eta in known]
         if not spans:
             return None
         each = sum(spans) / len(spans)
         running = sum(etas) + each * (len(workers) - len(etas))
         return max([*etas, (running + each * waiting) / max(min(width, len(workers) + waiting), 1)])
+
+    def _whole(self, run: Run, seconds: float) -> float:
+        """The seconds that a run takes from its start, by what it took from where it was."""
+        return seconds / max(1 - self._begun_at.get(run.label, 0.0), 0.01)
 
     def _counter(self) -> str:
         ended = sum(self.counts.values())

@@ -86,7 +86,8 @@ def notes(runs: Iterable[Run]) -> list[str]:
 def _told(run: Run, one: Shorter) -> str:
     now = run.recipe.epochs
     done = f"{one.path.name} is done in {one.epochs} epoch{'s' * (one.epochs != 1)}; of {now} it"
-    goes_on = run.recipe.schedule in SAME_SO_FAR and one.epochs < now
+    kept = (one.path / "checkpoints" / "last.pt").exists()
+    goes_on = kept and run.recipe.schedule in SAME_SO_FAR and one.epochs < now
     left = now - one.epochs if goes_on else now
     cost = "" if one.wall_s is None else f"; about {in_words(one.wall_s / one.epochs * left)} a run"
     if goes_on:

@@ -45,8 +45,8 @@ class Worker:
     run: Any = Run
 
 
-def worker(eta: float | None, age: float = 10.0) -> Any:
-    status = Status(epoch=1, epochs=6, step=15, steps=60, top1=55.25, images_per_s=1234.0, eta_s=eta)
+def worker(eta: float | None, age: float = 10.0, step: int = 15, steps: int = 60) -> Any:
+    status = Status(epoch=1, epochs=6, step=step, steps=steps, top1=55.25, images_per_s=1234.0, eta_s=eta)
     return Worker(status, time.monotonic() - age)
 
 
@@ -137,12 +137,21 @@ def test_an_evaluation_of_two_networks_runs_once_from_0_to_1(monkeypatch: pytest
 def test_time_left() -> None:
     view = View("runs/demo", total=10, skipped=0, terminal=False)
     assert view.left([], 5, 2) is None, "nothing is known yet"
-    assert view.left([worker(20.0, age=10.0)], 0, 2) == pytest.approx(20, abs=0.1)
+    assert view.left([worker(20.0, age=10.0, step=0)], 0, 2) == pytest.approx(20, abs=0.1)
     # one at a time, 30 s each by the only one seen: its 20 s and three more
-    assert view.left([worker(20.0, age=10.0)], 3, 1) == pytest.approx(110, abs=0.5)
+    assert view.left([worker(20.0, age=10.0, step=0)], 3, 1) == pytest.approx(110, abs=0.5)
     view.seconds = [10.0, 30.0]
     # two at a time, 20 s each: 40 s of work for each place
     assert view.left([worker(20.0), worker(None)], 2, 2) == pytest.approx(40, abs=0.5)
+
+
+def test_a_resumed_run_does_not_stand_for_a_whole_one() -> None:
+    view = View("runs/demo", total=10, skipped=0, terminal=False)
+    resumed = worker(20.0, age=10.0, step=80, steps=100)
+    # of the run 0.8 was done before: a whole one takes 150 s
+    assert view.left([resumed], 1, 1) == pytest.approx(20 + 150, abs=1)
+    view.ended(resumed.run, Outcome("done", "a"), 30.0)
+    assert view.seconds == [pytest.approx(150)]
 
 
 def test_the_summary_names_every_failure() -> None:
