@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.compare.layout import chart_order
 from analysis.read.configs import show
@@ -160,6 +160,7 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float, colour
     """`room`: the part of the axes' width that a number beside the longest bar takes; `colours`: by rung."""
     low, high = _limits(data, room)
     marked = any(bar.paper is not None for bar in data)
+    clear: dict[str, Any] = {"fc": style.PAPER, "ec": "none", "pad": 0.6}  # the grid ends at a number
     axes.set_xlim(low, high)
     axes.set_ylim(len(data) - 0.5, -0.5)
     axes.set_axisbelow(True)
@@ -167,7 +168,14 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float, colour
     for y, bar in enumerate(data):
         if bar.behind is not None:
             axes.barh(y, bar.behind - low, left=low, height=0.84, color=style.BEHIND, label="_behind", zorder=1.5)
-            axes.text(high, y, _round(bar.behind), ha="right", va="center", fontsize=size - 0.8, color=style.DIM)
+            far: dict[str, Any] = {
+                "ha": "right",
+                "va": "center",
+                "fontsize": size - 0.8,
+                "color": style.DIM,
+                "bbox": clear,
+            }
+            axes.text(high, y, _round(bar.behind), **far)
         if bar.paper is not None:
             axes.plot(bar.paper, y, marker="D", markersize=3, color=style.PAPER, mec=style.INK, mew=0.7, zorder=4)
         if bar.value is None:
@@ -194,7 +202,7 @@ def _draw_bars(axes: Axes, data: Sequence[Bar], size: float, room: float, colour
             end += bar.std
         # A number right of the paper's mark would read as the paper's: then it stands at the end of the row.
         x, side = (high, "right") if marked else (end + (high - low) * 0.012, "left")
-        box = {"fc": style.PAPER, "ec": "none", "pad": 0.6}  # the grid ends at the number
+        box = None if bar.behind is not None else clear  # on a grey bar there is no grid
         axes.text(x, y, _round(bar.value), ha=side, va="center", fontsize=size - 0.3, zorder=3.5, bbox=box)
     axes.set_yticks(range(len(data)), [bar.label for bar in data])
     axes.tick_params(axis="y", length=0, pad=3)
