@@ -224,3 +224,20 @@ def test_an_image_that_the_model_does_not_take_is_one_line(size: int, in_chans: 
     with pytest.raises(UserError, match=f"takes no {in_chans or 3}x{size}x{size} image") as told:
         measure_cost(model, size, in_chans)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0", "levit_128s"]
+)
+def test_macs_by_shapes_are_those_that_torch_counts(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert measure_cost(model, 224).macs == sum(layer.macs for layer in cost_breakdown(model, 224)) > 0
+
+
+def test_a_convolution_that_torch_refuses_is_told_by_torch() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(8, 4, 1))
+    with pytest.raises(UserError, match=r"takes no 3x8x8 image .*channels"):
+        measure_cost(model, 8)
+    with pytest.raises(UserError, match="takes no 3x2x2 image"):
+        measure_cost(torch.nn.Conv2d(3, 4, 5), 2)
