@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.show.wandb_view import effects_markdown, live_panels, modules, read_kept, send, write_kept
+from analysis.show import wandb_saved
+from analysis.show.wandb_view import effects_markdown, live_panels
 
 if TYPE_CHECKING:
     from analysis.compare.layout import Row
@@ -27,7 +28,7 @@ def make(contents: Contents, entity: str | None, project: str, group: str, summa
     from analysis.compare.reproduce import commands
     from analysis.show.formats import markdown
 
-    expr, wr = modules("--report", "expr", "reports.v2")
+    expr, wr = wandb_saved.modules("--report", "expr", "reports.v2")
     where = {"entity": entity, "project": project} if entity else {}
 
     def runs(name: str, filters: list[Any], **more: Any) -> Any:
@@ -70,7 +71,7 @@ def _changes(contents: Contents) -> str:
 
 def outline(report: Any) -> str:
     """The report's title and its headings, in a line."""
-    (wr,) = modules("--report", "reports.v2")
+    (wr,) = wandb_saved.modules("--report", "reports.v2")
     return f"{report.title} ({', '.join(block.text for block in report.blocks if isinstance(block, wr.H2))})"
 
 
@@ -79,15 +80,13 @@ def save(report: Any, folder: Path) -> str:
 
     Raises UserError where W&B does not take it; then nothing is noted.
     """
-    kept = read_kept(folder / FILE)
-    if (kept.get("entity"), kept.get("project")) == (report.entity, report.project):
-        report.id = kept["id"]
-    send(report, "report")
-    write_kept(folder / FILE, report, report.title, {"name": report.title, "id": report.id})
+    if before := wandb_saved.known(folder / FILE, report):
+        report.id = before["id"]
+    wandb_saved.send(report, "report")
+    wandb_saved.write(folder / FILE, report, report.title, {"name": report.title, "id": report.id})
     return str(report.url)
 
 
 def keep(report: Any, folder: Path) -> Path:
     """Write what `save` would send into the folder, and send nothing; the file."""
-    kept = read_kept(folder / FILE)
-    return write_kept(folder / FILE, report, report.title, {key: kept[key] for key in ("name", "id") if key in kept})
+    return wandb_saved.write(folder / FILE, report, report.title)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from analysis.show import wandb_saved
 from analysis.show.charts import style
-from ladder.errors import UserError, one_line
-from ladder.paths import strict_json, write_atomic
-from ladder.runs.records import Unreadable, read_json
 
 if TYPE_CHECKING:
     from analysis.report import Contents
 
 FILE = "wandb-view.json"  # in the study's folder: what was saved last, and W&B's id of it
 MOST_FAILED = 50  # runs that the view lists with their causes
-
-
-def modules(asked: str, *names: str) -> list[Any]:
-    """Modules of wandb-workspaces. Raises UserError where it is not installed; `asked` is the option that needs it."""
-    try:
-        return [cast(Any, import_module(f"wandb_workspaces.{name}")) for name in names]
-    except ImportError:
-        raise UserError(f"{asked} needs wandb-workspaces: pip install 'modernization-ladder[wandb-views]'") from None
 
 
 def live_panels(wr: Any) -> dict[str, list[Any]]:
@@ -60,10 +47,9 @@ def make(contents: Contents, entity: str, project: str, group: str) -> Any:
 
     Raises UserError where wandb-workspaces is not installed.
     """
-    expr, wr, ws = modules("--view", "expr", "reports.v2", "workspaces")
+    expr, wr, ws = wandb_saved.modules("--view", "expr", "reports.v2", "workspaces")
     live = live_panels(wr).items()
-    of_rows = style.of_rows([row for table in contents.tables for row in table.rows])
-    colours = {rung: style.INK if colour == style.PAPER else colour for rung, colour in of_rows.items()}
+    colours = style.of_rows([row for table in contents.tables for row in table.rows], references=style.INK)
     sections = [ws.Section(name=name, panels=panels, is_open=True) for name, panels in live]
     for name, text in (
         ("What each step is worth", effects_markdown(contents)),
@@ -112,45 +98,13 @@ def save(view: Any, folder: Path) -> str:
 
     Raises UserError where W&B does not take it; then nothing is noted.
     """
-    kept = read_kept(folder / FILE)
-    if (kept.get("entity"), kept.get("project")) == (view.entity, view.project):
-        view._internal_name, view._internal_id = kept["name"], kept["id"]
-    send(view, "view")
-    write_kept(folder / FILE, view, view.name, {"name": view._internal_name, "id": view._internal_id})
+    if before := wandb_saved.known(folder / FILE, view):
+        view._internal_name, view._internal_id = before["name"], before["id"]
+    wandb_saved.send(view, "view")
+    wandb_saved.write(folder / FILE, view, view.name, {"name": view._internal_name, "id": view._internal_id})
     return str(view.url)
 
 
 def keep(view: Any, folder: Path) -> Path:
     """Write what `save` would send into the folder, and send nothing; the file."""
-    kept = read_kept(folder / FILE)
-    return write_kept(folder / FILE, view, view.name, {key: kept[key] for key in ("name", "id") if key in kept})
-
-
-def send(made: Any, what: str) -> None:
-    """Have W&B save a view or a report. Raises UserError where it does not take it."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # W&B's own line about it
-            made.save()
-    except Exception as error:  # W&B's own errors have no common base
-        raise UserError(f"W&B did not take the {what}: {one_line(error)}") from None
-
-
-def write_kept(path: Path, made: Any, title: str, identity: dict[str, Any]) -> Path:
-    """Write a view's or a report's spec, and what W&B knows it by; the file. Raises UserError where that can't be."""
-    spec = made._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    content = {"entity": made.entity, "project": made.project, **identity, "title": title, "spec": spec}
-    try:
-        write_atomic(path, strict_json(content, 1), follow=False)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}") from None
-    return path
-
-
-def read_kept(path: Path) -> dict[str, Any]:
-    """What the file keeps of what was saved; nothing where it can't be read."""
-    try:
-        record = read_json(path)
-    except Unreadable:
-        return {}
-    values = {} if record is None else record.values
-    return values if all(isinstance(values.get(k), str) for k in ("entity", "project", "name", "id")) else {}
+    return wandb_saved.write(folder / FILE, view, view.name)

@@ -232,14 +232,14 @@ def summary(study: str, outcomes: Mapping[Path, Outcome], again: str) -> str:
         studies = list(dict.fromkeys(folder.parent for folder in outcomes))
         places = " ".join(shlex.quote(str(study)) for study in studies)
         if len(studies) == 1 and sys.stdout.isatty():
-            lines += ["", *_table(studies[0]), ""]
+            lines += ["", *_first_lines(studies[0]), ""]
         lines.append(f"What came out: ladder table {places}   as charts: ladder figures {places}")
         if any(next(folder.glob("wandb/offline-run-*"), None) for folder in outcomes):
             lines.append(f"To send it to W&B: find {places} -name 'offline-run-*' -print0 | xargs -0 -n 100 wandb sync")
     return "\n".join(lines)
 
 
-def _table(study: Path) -> list[str]:
+def _first_lines(study: Path) -> list[str]:
     """The first lines of the study's table; none where it can't be had in time."""
     command = [sys.executable, "-m", "ladder.cli", "table", str(study)]
     environment = {**os.environ, "COLUMNS": str(shutil.get_terminal_size().columns)}

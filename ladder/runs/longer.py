@@ -39,8 +39,8 @@ def start_of(run: Run, device: torch.device, log: logging.Logger) -> dict[str, A
 
     if run.recipe.schedule not in SAME_SO_FAR:
         return None
-    folder, alike = run.dir.path.parent, run.label.rpartition("-")[0]
-    found = [one for one in _others(run, folder, _names(folder).get(alike, ())) if one.epochs < run.recipe.epochs]
+    study, alike = run.dir.path.parent, run.label.rpartition("-")[0]
+    found = [one for one in _others(run, study, _names(study).get(alike, ())) if _leads_to(one, run)]
     for one in sorted(found, key=lambda one: -one.epochs):
         try:
             state = checkpoint.load(one.path / "checkpoints", device, log.warning)
@@ -78,7 +78,9 @@ def notes(runs: Iterable[Run]) -> list[str]:
             continue
         if (looks := looks - len(others)) < 0:
             break
-        for one in _others(run, study, others):
+        found = list(_others(run, study, others))
+        usable = [one for one in found if _leads_to(one, run)]
+        for one in [max(usable, key=lambda one: one.epochs)] if usable else found:
             told.setdefault((one.epochs, run.recipe.epochs), _told(run, one))
     return list(told.values())
 
@@ -86,14 +88,19 @@ def notes(runs: Iterable[Run]) -> list[str]:
 def _told(run: Run, one: Shorter) -> str:
     now = run.recipe.epochs
     done = f"{one.path.name} is done in {one.epochs} epoch{'s' * (one.epochs != 1)}; of {now} it"
-    kept = (one.path / "checkpoints" / "last.pt").exists()
-    goes_on = kept and run.recipe.schedule in SAME_SO_FAR and one.epochs < now
+    goes_on = _leads_to(one, run)
     left = now - one.epochs if goes_on else now
     cost = "" if one.wall_s is None else f"; about {in_words(one.wall_s / one.epochs * left)} a run"
     if goes_on:
         return f"{done} goes on from there: recipe.schedule={run.recipe.schedule} is the same so far{cost}"
     why = ": the rate of a cosine depends on the length of the run from the first step on"
     return f"{done} is trained from its start{why if run.recipe.schedule == 'cosine' else ''}{cost}"
+
+
+def _leads_to(one: Shorter, run: Run) -> bool:
+    """Whether the end of one run is a moment of the other, and was kept."""
+    same = run.recipe.schedule in SAME_SO_FAR and one.epochs < run.recipe.epochs
+    return same and (one.path / "checkpoints" / "last.pt").exists()
 
 
 def _names(study: Path) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ from ladder.common.text import printable
 
 MOST_BYTES = 64 << 20
 MOST_VALUES = 200_000
+MOST_SECTIONED = 16 << 10  # letters; a config has two thousand, and what is read by sections is remembered
 MOST_DEPTH = 40
 MOST = 2**63 - 1  # of any number; far above all that is counted or measured
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -153,19 +154,14 @@ def _by_section(text: str, loader: Any) -> dict[str, Any] | None:
 
     Of a study's thousands of configs most sections are equal: each is read once.
     """
-    if _REFERS.search(text):
+    if len(text) > MOST_SECTIONED or "&" in text:  # an anchor is the whole file's
         return None
     out: dict[str, Any] = {}
-    for section in _TOP.split(text):
-        key = section.partition(":")[0]
-        if key in out or (found := _section(section, loader)) is None:
+    for section in re.split(r"(?<=\n)(?=\w)", text):  # before a key of no indentation
+        if (found := _section(section, loader)) is None:
             return None
-        out[key] = found[key]
+        out |= found
     return out
-
-
-_TOP = re.compile(r"\n(?=\w)")  # before a key of no indentation
-_REFERS = re.compile(r"[&*!%|>#]")  # anchors, tags, directives, text over several lines, comments
 
 
 @lru_cache(maxsize=4096)

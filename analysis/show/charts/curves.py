@@ -6,7 +6,6 @@ Seeds that were not all evaluated after the same epochs have no mean worth a lin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def _panels(table: Table, found: set[str]) -> list[tuple[str, list[Row], Row | N
 
 def _looks(table: Table) -> dict[str, tuple[str, Any]]:
     """The colour and the dashes of each rung: a shade of its group's colour, the same in every panel."""
-    colours = style.of_rows([replace(row, kind="subset") if row.kind == "reference" else row for row in table.rows])
+    colours = style.of_rows(table.rows, references=style.INK)
     out: dict[str, tuple[str, Any]] = {}
     for colour in dict.fromkeys(colours.values()):
         mine = [rung for rung, of in colours.items() if of == colour]

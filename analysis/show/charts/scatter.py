@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 MOST_NAMED = 20  # points that can be told apart by a number each
-FRONT = "named: no other is both better and {cheaper}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def draw_ladder(table: Table, x: str, *, paper: bool = False, columns: int = 2) 
     if any(p.mark == "D" for p in points):
         notes.append("diamonds: references, trained by the same recipe")
     if len(points) > MOST_NAMED:
-        notes.append(FRONT.format(cheaper="cheaper" if x == "macs" else "faster"))
+        notes.append(f"named: no other is both better and {'cheaper' if x == 'macs' else 'faster'}")
     return _draw(points, name, label, table.title, notes, columns, cheap=1 if x == "macs" else -1)
 
 
@@ -108,7 +107,11 @@ def _draw(
         known = [p.params for p in points if p.params]
         if known:
             notes = [*notes, f"area: parameters, {_million(min(known))} to {_million(max(known))}"]
-        named = _numbered(points if len(points) <= MOST_NAMED else _front(points, cheap))
+        if len(points) > MOST_NAMED:
+            front = _front(points, cheap)
+            points = [p if p in front else replace(p, label="") for p in points]
+        points = _numbered(points)
+        named = [p for p in points if p.number]
         if columns == 1:  # no room for names beside the points: below
             notes = [*notes, ", ".join(f"{p.number} {p.label}" for p in named)]
         lines = style.wrap("; ".join(notes) + ".", width - 0.12, size - 1)
@@ -131,18 +134,22 @@ def _draw(
             _plain_log_ticks(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        numbers = {(p.x, p.top1): p.number for p in named}
-        of_all = [replace(p, label=numbers.get((p.x, p.top1), "")) for p in points]
-        place_labels(axes, of_all, size - 0.6, [area**0.5 / 2 for area in areas], joined=True)
+        place_labels(
+            axes,
+            [replace(p, label=p.number) for p in points],
+            size - 0.6,
+            [area**0.5 / 2 for area in areas],
+            joined=True,
+        )
         _key(fig, named, names, size - 0.6, width - key + 0.02, bottom + height, row)
         style.title_and_notes(fig, title, lines, size)
         return fig
 
 
 def _numbered(points: Sequence[Point]) -> list[Point]:
-    """The points with the rung's number, or a letter where there is none."""
+    """The points with the rung's number, or a letter where there is none; those without a name have neither."""
     letters = iter("abcdefghijklmnopqrstuvwxyz" * (len(points) // 26 + 1))
-    return [p if p.number else replace(p, number=next(letters)) for p in points]
+    return [replace(p, number=(p.number or next(letters)) if p.label else "") for p in points]
 
 
 def _front(points: Sequence[Point], cheap: int) -> list[Point]:

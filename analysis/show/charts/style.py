@@ -52,15 +52,21 @@ def titles(shown: bool = True) -> Iterator[None]:
         _TITLES.reset(token)
 
 
-def of_rows(rows: Sequence[Row]) -> dict[str, str]:
+def of_rows(rows: Sequence[Row], references: str = PAPER) -> dict[str, str]:
     """A colour for each rung of a table, the same in all of its charts: that of its group in the ladder's order, grey
-    for a base of none, a pale one for other networks of none, white for references."""
+    for a base of none, a pale one for other networks of none, white (or `references`) for references."""
     groups = dict.fromkeys(row.group for row in rows if row.group and row.kind != "reference")
     of_group = {"": OFF if groups else COLOURS[0]}
     of_group |= {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
     base = next((row for row in rows if row.kind == "main"), None)
-    plain = {row.rung: BASE if row is base and not row.group else of_group.get(row.group, PAPER) for row in rows}
-    return plain | {row.rung: PAPER for row in rows if row.kind == "reference"}
+    return {
+        row.rung: references
+        if row.kind == "reference"
+        else BASE
+        if row is base and not row.group
+        else of_group[row.group]
+        for row in rows
+    }
 
 
 def shades(colour: str, count: int) -> list[str]:

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
-from wandb_server import KEY, Server
+from wandb_server import Server
 
-from analysis.report import Contents, gather
+from analysis.report import Contents
 from analysis.show import wandb_report, wandb_view
 from ladder.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb_workspaces' own
-
-Make = Callable[..., Any]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("me", "proj", []) as running:
-        monkeypatch.setenv("WANDB_BASE_URL", running.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield running
-
-
-@pytest.fixture
-def contents(make_study: Make) -> Contents:
-    study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "stage_ratio", "gelu"))
-    return gather(study.root)
 
 
 def folder_of(contents: Contents) -> Path:
@@ -85,6 +68,18 @@ def test_a_server_that_fails_is_one_line_and_nothing_is_noted(
     with pytest.raises(UserError, match=f"W&B did not take the {what}: .*{why}") as told:
         save(folder)
     assert "\n" not in str(told.value) and sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("what", [wandb_view, wandb_report])
+def test_what_is_kept_offline_does_not_forget_what_was_saved(contents: Contents, server: Server, what: Any) -> None:
+    folder = folder_of(contents)
+    rest = ("5um3a7y0",) if what is wandb_report else ()
+    where = what.save(what.make(contents, "me", "proj", "mine", *rest), folder)
+    kept = json.loads(
+        what.keep(what.make(contents, None if rest else "ENTITY", "proj", "mine", *rest), folder).read_text()
+    )
+    assert kept["entity"] == "me" and kept["id"] in server.views
+    assert what.save(what.make(contents, "me", "proj", "mine", *rest), folder) == where and len(server.views) == 1
 
 
 def test_offline_the_spec_is_kept(contents: Contents) -> None:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wandb_server import KEY, Server
+from wandb_server import Server
 
-from analysis.report import Contents, gather
+from analysis.report import Contents
 from analysis.show import wandb_view
 from analysis.show.charts import style
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb_workspaces' own
-
-Make = Callable[..., Any]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("me", "proj", []) as running:
-        monkeypatch.setenv("WANDB_BASE_URL", running.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield running
-
-
-@pytest.fixture
-def contents(make_study: Make) -> Contents:
-    study = make_study("mine").chain(seeds=(0, 1), rungs=("resnet", "stage_ratio", "gelu"))
-    study.run("kernel_7", 0, state="failed", error="loss is nan *here*")
-    return gather(study.root)
 
 
 def folder_of(contents: Contents) -> Path:

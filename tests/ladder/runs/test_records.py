@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ladder.runs import records
@@ -141,16 +141,18 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 PIECES = ("a: 1", "b:", "  c: 2", "- 3", 'd: "x', "e: 'y'", "null: 4", "a: 5", "#", "f: {g: [1,", "2]}", "---", "", " h")
+PIECES += ("a: |", "b: >-", "  text", "c: &x 1", "d: *x", "<<: *y", "y: &y {z: 1}", "%YAML 1.1", "e: !!str 5", "f: 'g\n", "a:b", "é: 1")
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.text("abcdefg_", min_size=1, max_size=4), VALUES, max_size=5), st.booleans())
-def test_a_config_read_by_sections_is_the_config(tmp_path_factory: Any, values: dict[str, Any], flow: bool) -> None:
-    _reads_as_a_whole(tmp_path_factory, yaml.safe_dump(values, sort_keys=False, default_flow_style=flow or None))
+@given(st.dictionaries(st.text("abcdefg_", min_size=1, max_size=4), VALUES, max_size=5))
+def test_a_config_read_by_sections_is_the_config(tmp_path_factory: Any, values: dict[str, Any]) -> None:
+    _reads_as_a_whole(tmp_path_factory, yaml.safe_dump(values, sort_keys=False))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=6))
+@example(["a: |", "  text", "e: 'y'"])
 def test_text_that_only_looks_like_sections_is_read_as_a_whole(tmp_path_factory: Any, lines: list[str]) -> None:
     _reads_as_a_whole(tmp_path_factory, "\n".join(lines))
 
