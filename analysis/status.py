@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import click
 
 from analysis.compare.overrides import ladder_of
 from analysis.read.load import holds_runs
+from analysis.read.threads import map_threads
 from analysis.show import options
 from ladder.common.command import FOLDER, command
 from ladder.common.text import printable
@@ -37,7 +37,6 @@ MEANING = {
 SHOWN = 12  # names of a state in the text, before "and N more"
 NOTIFY_TIMEOUT = 60.0  # seconds
 QUIET_S = 120.0  # a launcher starts the next run sooner
-_THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 EXAMPLES = """examples:
   ladder status runs/demo
@@ -103,8 +102,7 @@ def read(study: Path, *, on_skip: Callable[[str], None] = _tell) -> list[Row]:
         on_skip(printable(f"{study}: {reason}"))
     names = list(dict.fromkeys([*asked, *found]))
     now = time.time()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        rows = list(pool.map(lambda name: _read(study / name, name in exists, now), names))
+    rows = map_threads(lambda name: _read(study / name, name in exists, now), names)
     inner = [] if names else others
     if studies := [study / name for name in inner if holds_runs(str(study / name))]:
         raise UserError(f"{study} is a folder of studies, not a study: give one, such as {studies[0]}")

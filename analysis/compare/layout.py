@@ -86,10 +86,9 @@ def _from_runs(runs: pd.DataFrame | None) -> dict[str, Entry]:
     import pandas as pd
 
     entries: dict[str, Entry] = {}
-    for run in runs.dropna(subset=["rung"]).sort_values("state", key=lambda s: s != "done", kind="stable").itertuples():
+    known = runs.dropna(subset=["rung"]).sort_values("state", key=lambda s: s != "done", kind="stable")
+    for run in known.drop_duplicates("rung").itertuples():
         name = str(run.rung)
-        if name in entries:
-            continue
         place: Any = run.rung_index
         index = None if pd.isna(place) else int(place)
         parent = run.parent if isinstance(run.parent, str) else None

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.read.configs import lookup, read_config
-from analysis.read.packed import of_run
 from ladder.common.nested import flatten
 from ladder.errors import UserError
 from ladder.networks.arguments import PREFIX
-from ladder.runs.records import Unreadable, read_text
 from ladder.runs.study import FILE, noted_ladders
 
 if TYPE_CHECKING:
@@ -114,19 +112,6 @@ def value(path: str, key: str, ladder: Ladder | None) -> Any:
 
 
 def spec_text(path: str) -> str:
-    """The lines of config.yaml that describe the network, unparsed: equal text means an equal network."""
-    if of_run(path) is not None:
-        config = read_config(path) or {}
-        return repr([config.get(key) for key in ("spec", "steps", "without")])
-    lines: list[str] = []
-    inside = False
-    try:
-        text = read_text(os.path.join(path, "config.yaml")) or ""
-    except Unreadable:
-        return ""
-    for line in text.splitlines(keepends=True):
-        if line[:1] not in (" ", "-", "\n"):
-            inside = line.startswith(("spec:", "steps:", "without:"))
-        if inside:
-            lines.append(line)
-    return "".join(lines)
+    """What a run's config says of the network: equal text means an equal one. Empty where it can't be read."""
+    config = read_config(path)
+    return "" if config is None else repr([config.get(key) for key in ("spec", "steps", "without")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,18 +31,26 @@ def commands(runs: pd.DataFrame) -> list[str]:
     """
     jobs: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
     seeds: dict[tuple[tuple[str, ...], str], set[int]] = {}
-    for run in runs.itertuples():
-        config = read_config(str(run.path))
+    told: dict[tuple[str, str], tuple[tuple[str, ...], str]] = {}
+    for path in map(str, runs["path"]):
+        config = read_config(path)
         if config is None:
             continue
-        ladder = ladder_of(str(config.get("ladder")), [str(run.path)])
-        network, rung = _network(config, ladder, str(run.path))
-        common = (f"ladder={config.get('ladder')}", *_choices(config, ladder), *network, f"study={config.get('study')}")
-        seeds.setdefault((common, rung), set()).add(int(config.get("seed", 0)))
+        of = (os.path.dirname(path), repr({**config, "seed": None}))  # the same words for every seed
+        if of not in told:
+            told[of] = _words(config, path)
+        seeds.setdefault(told[of], set()).add(int(config.get("seed", 0)))
     for (common, rung), numbers in seeds.items():
         jobs.setdefault((common, tuple(sorted(numbers))), []).append(rung)
     paths = [str(path) for path in runs["path"]]
     return [_command(common, rungs, numbers, paths) for (common, numbers), rungs in jobs.items()]
+
+
+def _words(config: Mapping[str, Any], path: str) -> tuple[tuple[str, ...], str]:
+    """The overrides of a run, but for rung and seed; and its rung (empty for a subset of the steps)."""
+    ladder = ladder_of(str(config.get("ladder")), [path])
+    network, rung = _network(config, ladder, path)
+    return (f"ladder={config.get('ladder')}", *_choices(config, ladder), *network, f"study={config.get('study')}"), rung
 
 
 def command_for(path: str, subsets: Sequence[Sequence[str]], levels: Mapping[str, Any]) -> str:
@@ -58,7 +67,7 @@ def command_for(path: str, subsets: Sequence[Sequence[str]], levels: Mapping[str
 def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
     """The commands that were given to launch the studies of a frame of `analysis.load`, each with all of its runs."""
     found: dict[str, list[str]] = {}
-    for folder in dict.fromkeys(Path(path).parent for path in runs["path"]):
+    for folder in map(Path, dict.fromkeys(map(os.path.dirname, runs["path"]))):
         with suppress(Unreadable):  # ladder status tells; runs started one by one leave no note
             found |= noted(folder)
     return found
@@ -66,11 +75,11 @@ def launches(runs: pd.DataFrame) -> dict[str, list[str]]:
 
 def to_come(runs: pd.DataFrame) -> list[str]:
     """The runs that the studies of a whole frame of `analysis.load` were asked for and have no folder of yet."""
-    there = {(str(Path(str(run.path)).parent), run.run) for run in runs.itertuples()}
+    there = set(zip(map(os.path.dirname, runs["path"]), runs["run"], strict=True))
     found: dict[str, None] = {}
-    for folder in dict.fromkeys(Path(path).parent for path in runs["path"]):
+    for folder in dict.fromkeys(map(os.path.dirname, runs["path"])):
         with suppress(Unreadable):
-            found |= {name: None for name in planned(folder) if (str(folder), name) not in there}
+            found |= {name: None for name in planned(Path(folder)) if (folder, name) not in there}
     return list(found)
 
 

@@ -15,6 +15,7 @@ from analysis.read.configs import (
     may_change_results,
     read_config,
     show,
+    unique,
     why_unreadable,
     written,
 )
@@ -88,12 +89,8 @@ def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
     def matches(path: str, ladder: Ladder | None) -> bool:
         return all(written(value(path, key, ladder), wanted) for key, wanted in where.items())
 
-    return runs[
-        [
-            run.state == UNREADABLE or matches(str(run.path), ladder_of(str(run.ladder), [str(run.path)]))
-            for run in runs.itertuples()
-        ]
-    ]
+    of = zip(map(str, runs["path"]), runs["state"], map(str, runs["ladder"]), strict=True)
+    return runs[[state == UNREADABLE or matches(path, ladder_of(ladder, [path])) for path, state, ladder in of]]
 
 
 def of_known_settings(runs: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
@@ -147,8 +144,7 @@ def _told_apart(runs: pd.DataFrame, ladder: Ladder | None) -> pd.DataFrame:
     mine = runs[runs["rung"].isin(list(rungs))]
     told = mine["rung_index"].notna() | mine["parent"].notna()  # by a result
     for index, path, name, own in zip(mine.index, map(str, mine["path"]), map(str, mine["rung"]), told, strict=True):
-        # unparsed: a config takes as long to parse as all else of a run to read
-        if own or "steps: null" in spec_text(path) or (read_config(path) or {}).get("steps") != [name]:
+        if own or (read_config(path) or {}).get("steps") != [name]:
             others.add(name)
         elif ladder.subset([name]).spec != rungs[name]:
             alone[index] = name
@@ -170,19 +166,20 @@ def _parts(
     single = done["data"].nunique() == 1 and done["eval_split"].nunique() == 1
     keys: dict[tuple[str, ...], list[Any]] = {}
     choices: dict[tuple[str, ...], dict[str, Any]] = {}
-    for run in runs.itertuples():
-        is_done = run.state == "done"
-        data = (str(run.data), str(run.eval_split)) if is_done else ("", "")
+    for index, path, state, *of in zip(
+        runs.index, map(str, runs["path"]), runs["state"], runs["data"], runs["eval_split"], strict=True
+    ):
+        data = (str(of[0]), str(of[1])) if state == "done" else ("", "")
         if single:
             data = ("", "")
-        elif not is_done:
-            name = ((read_config(str(run.path)) or {}).get("data") or {}).get("name")
+        elif state != "done":
+            name = ((read_config(path) or {}).get("data") or {}).get("name")
             data = next(((d, s) for d, s in zip(done["data"], done["eval_split"], strict=True) if d == name), ("", ""))
-        if compare and run.state == UNREADABLE:
+        if compare and state == UNREADABLE:
             continue
-        choice = {key: value(str(run.path), key, ladder) for key in compare}
+        choice = {key: value(path, key, ladder) for key in compare}
         key = (*data, *(show(v) for v in choice.values()))
-        keys.setdefault(key, []).append(run.Index)
+        keys.setdefault(key, []).append(index)
         choices.setdefault(key, choice)
     finished = set(done.index)
     ordered = sorted(
@@ -275,7 +272,7 @@ def _settings_that_differ(configs: Sequence[Mapping[str, Any]], ladder: Ladder |
     out: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for values in flat for key in values):
         messages = [f for f, mine in zip(flat, own, strict=True) if key not in mine and (key != _CONTENT or key in f)]
-        if len(values := _distinct([f.get(key) for f in messages])) > 1:
+        if len(values := unique([f.get(key) for f in messages])) > 1:
             out[key] = values
     return out
 
@@ -286,18 +283,10 @@ def _specs_that_differ(paths: Sequence[str], ladder: Ladder | None) -> dict[str,
     specs = [spec_of(read_config(path) or {}, ladder) for path in paths]
     keys = dict.fromkeys(key for one in given for key in one)
     return {
-        f"spec.{key}": sorted(_distinct([one.get(key, OWN) for one in given]), key=lambda value: value == OWN)
+        f"spec.{key}": sorted(unique([one.get(key, OWN) for one in given]), key=lambda value: value == OWN)
         for key in keys
-        if len(_distinct([spec[key] for spec in specs if key in spec])) > 1
+        if len(unique([spec[key] for spec in specs if key in spec])) > 1
     }
-
-
-def _distinct(values: Sequence[Any]) -> list[Any]:
-    out: list[Any] = []
-    for one in values:
-        if one not in out:
-            out.append(one)
-    return out
 
 
 def _refusal(runs: pd.DataFrame, found: Mapping[str, Sequence[Any]], of: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from ladder.runs.records import MOST
@@ -69,6 +70,7 @@ PERCENT = ("top1", "top5", "ema_top1", "best_top1")
 SIGNED = ("eval_loss", "train_loss")
 
 
+@cache
 def limits(column: str) -> tuple[float, float]:
     """The least and the most that a number of this column, or of metrics.csv, can be."""
     return (0, 100) if column in PERCENT else (-MOST if column in SIGNED else 0, MOST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -77,19 +77,27 @@ def why_unreadable(path: str) -> str:
     return "config.yaml is missing"
 
 
-def differences(configs: Iterable[Mapping[str, Any]], ignore: Iterable[str] = OWN_KEYS) -> dict[str, list[Any]]:
+def differences(configs: Iterable[Mapping[str, Any]], ignore: Collection[str] = OWN_KEYS) -> dict[str, list[Any]]:
     """Dotted keys whose values are not the same in all configs, with the values met, in order."""
-    skip = tuple(ignore)
-    flat = [{k: v for k, v in flatten(c).items() if k.split(".")[0] not in skip} for c in configs]
+    configs = list(configs)
     out: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(k for f in flat for k in f):
-        values: list[Any] = []
-        for one in flat:
-            value = one.get(key)
-            if value not in values:
-                values.append(value)
-        if len(values) > 1:
-            out[key] = values
+    for section in dict.fromkeys(key for config in configs for key in config):
+        if section in ignore:
+            continue
+        met = unique({id(v): v for v in (config.get(section) for config in configs)}.values())
+        flat = [flatten({section: values}) for values in met] if len(met) > 1 else []
+        for key in dict.fromkeys(key for one in flat for key in one):
+            if len(values := unique(one.get(key) for one in flat)) > 1:
+                out[key] = values
+    return out
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in order; they need not be hashable."""
+    out: list[Any] = []
+    for value in values:
+        if value not in out:
+            out.append(value)
     return out
 
 

@@ -6,10 +6,10 @@ import csv
 import io
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from analysis.read.columns import limits
+from analysis.read.threads import map_threads
 from ladder.common.text import printable
 from ladder.errors import one_line
 from ladder.runs.records import Unreadable, read_text
@@ -28,8 +28,7 @@ def read_curves(
     import pandas as pd
 
     runs = runs.reset_index(drop=True)
-    with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(_text_or_reason, runs["path"].tolist()))
+    texts = map_threads(_text_or_reason, runs["path"].tolist())
     by_header: dict[str, list[tuple[int, str]]] = {}
     for number, (text, reason) in enumerate(texts):
         if reason:

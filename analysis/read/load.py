@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.read.columns import CURVE_KEYS, DTYPES, KINDS, NEEDED, RESULT, STATES, UNREADABLE, limits
 from analysis.read.packed import RESULTS, find
+from analysis.read.threads import map_threads
 from ladder.common.text import printable
 from ladder.errors import UserError
 from ladder.paths import refuse_links
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NO_RUN = "not a run folder (no status.json, result.json or config.yaml)"
-_THREADS = 8  # reading small files is waiting, most of all on a network file system
 
 Study = str | os.PathLike[str]
 OnSkip = Callable[[str], None]
@@ -139,8 +138,7 @@ def read_rows(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
         rows = packed.rows()
         return rows, sorted(_line(row) for row in rows if row["state"] == UNREADABLE)
     runs, others = _folders(root)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        rows = list(pool.map(_read_run, [os.path.join(root, name) for name in runs]))
+    rows = map_threads(_read_run, [os.path.join(root, name) for name in runs])
     messages = [_line(row) for row in rows if row["state"] == UNREADABLE]
     messages += [f"{os.path.join(root, name)}: {_NO_RUN}" for name in others]
     return rows, sorted(messages)

@@ -48,9 +48,11 @@ class Record:
 
     def value(self, where: str) -> Any:
         """The value of a field as it stands there; None where it is missing. A dot in `where` goes one level down."""
+        if "." not in where:
+            return self.values.get(where)
         head, _, tail = where.partition(".")
         value = self.values.get(head)
-        return (value.get(tail) if isinstance(value, dict) else None) if tail else value
+        return value.get(tail) if isinstance(value, dict) else None
 
     def field(self, where: str, kind: type[Kind], least: float = -MOST, most: float = MOST) -> Kind | None:
         """The value of a field as `kind`.
@@ -66,10 +68,12 @@ class Record:
 
 def checked(value: Any, kind: type[Kind], least: float = -MOST, most: float = MOST) -> Kind | None:
     """The value as `kind`; None for None and for a float that is not finite. Raises ValueError in words."""
-    wanted: Any = kind
-    types = (int, float) if wanted is float else wanted
     if value is None:
         return None
+    wanted: Any = kind
+    if wanted is str and type(value) is str:  # most are
+        return value
+    types = (int, float) if wanted is float else wanted
     if not isinstance(value, types) or isinstance(value, bool) != (wanted is bool):
         raise ValueError(f"is {_short(value)}, not {_WORDS[kind]}")
     if wanted in (int, float):
@@ -96,19 +100,28 @@ def read_text(path: str | os.PathLike[str]) -> str | None:
     except OSError as error:
         raise Unreadable(f"{name} can't be opened ({error.strerror})") from None
     try:
-        with open(handle, "rb") as file:
-            about = os.fstat(handle)
-            if not stat.S_ISREG(about.st_mode):
-                raise Unreadable(f"{name} is no file")
-            if about.st_size > MOST_BYTES:
-                raise Unreadable(f"{name} is too large ({about.st_size:,} bytes)")
-            return file.read(MOST_BYTES).decode("utf-8-sig")
-    except IsADirectoryError:
-        raise Unreadable(f"{name} is no file") from None
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise Unreadable(f"{name} is no file")
+        if about.st_size > MOST_BYTES:
+            raise Unreadable(f"{name} is too large ({about.st_size:,} bytes)")
+        return _read(handle).decode("utf-8-sig")
     except OSError as error:
         raise Unreadable(f"{name} can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise Unreadable(f"{name} is not UTF-8") from None
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int) -> bytes:
+    """At most MOST_BYTES, a piece at a time: asked for all at once, Python would reserve as much for each small file."""
+    pieces: list[bytes] = []
+    left = MOST_BYTES
+    while piece := os.read(handle, min(left, 1 << 16)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def read_json(path: str | os.PathLike[str]) -> Record | None:
@@ -188,20 +201,22 @@ def _plain_all(values: dict[Any, Any], name: str) -> dict[str, Any]:
 
     def plain(value: Any, depth: int) -> Any:
         nonlocal left
-        left -= 1
-        if depth > MOST_DEPTH or left < 0:
-            raise Unreadable(f"{name} is nested too deeply" if left >= 0 else f"{name} holds too many values")
         if isinstance(value, str):
             return printable(value)
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, int):
+            if abs(value) > 2**64:
+                raise Unreadable(f"{name} holds a number that can't be ({_short(value)})")
+            return value
+        if not isinstance(value, dict | list):
+            raise Unreadable(f"{name} holds what no run writes ({type(value).__name__})")
+        left -= len(value)
+        if depth > MOST_DEPTH or left < 0:
+            raise Unreadable(f"{name} is nested too deeply" if left >= 0 else f"{name} holds too many values")
         if isinstance(value, dict):
             return {printable(str(k)): plain(v, depth + 1) for k, v in value.items()}
-        if isinstance(value, list):
-            return [plain(v, depth + 1) for v in value]
-        if value is not None and not isinstance(value, bool | int | float):
-            raise Unreadable(f"{name} holds what no run writes ({type(value).__name__})")
-        if isinstance(value, int) and abs(value) > 2**64:
-            raise Unreadable(f"{name} holds a number that can't be ({_short(value)})")
-        return value
+        return [plain(v, depth + 1) for v in value]
 
     found: dict[str, Any] = plain(values, 0)
     return found
