@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from analysis.show.remembered import remembered
 from ladder.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class _Event:
 @lru_cache(maxsize=256)
 def anatomy(spec: Spec, image_size: int, in_chans: int = 3) -> Anatomy:
     """The anatomy of the network that a spec builds. Raises UserError where it takes no image of this size."""
+    sizes = (image_size, in_chans)
+    return remembered("anatomy", spec, sizes, lambda: _read_off(spec, *sizes), _restored)
+
+
+def _restored(made: dict[str, Any]) -> Anatomy:
+    layers = {part: tuple(Layer(**layer) for layer in made[part]) for part in ("stem", "block", "between")}
+    return Anatomy(**layers, depths=tuple(made["depths"]), channels=made["channels"])
+
+
+def _read_off(spec: Spec, image_size: int, in_chans: int) -> Anatomy:
     import torch
 
     from ladder.networks.build import build_net, check_image_size

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.show.charts import style
+from analysis.show.remembered import remembered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ladder.networks.cost import LayerCost
     from ladder.networks.rungs import Ladder, Rung
     from ladder.networks.spec import Spec
 
@@ -31,11 +31,20 @@ class Breakdown:
     parts: Mapping[str, tuple[int, int]]
 
 
+class _Layer(NamedTuple):
+    """As `ladder.networks.cost.LayerCost`, which takes torch to import."""
+
+    path: str
+    kind: str
+    params: int
+    macs: int
+
+
 def breakdowns(
     ladder: Ladder, rungs: Sequence[Rung], by: str, *, image_size: int, num_classes: int, in_chans: int = 3
 ) -> list[Breakdown]:
     """The cost of rungs, from networks built without weights, by `kind` of layer or by `stage`."""
-    part: Callable[[LayerCost], str] = _kind if by == "kind" else _stage
+    part: Callable[[_Layer], str] = _kind if by == "kind" else _stage
     out = []
     for rung in rungs:
         parts: dict[str, tuple[int, int]] = {}
@@ -48,7 +57,13 @@ def breakdowns(
 
 
 @lru_cache(maxsize=64)
-def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[LayerCost, ...]:
+def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[_Layer, ...]:
+    sizes = (image_size, in_chans, num_classes)
+    make = partial(_read_off, spec, image_size, num_classes, in_chans)
+    return remembered("cost", spec, sizes, make, lambda layers: tuple(_Layer(*layer) for layer in layers))
+
+
+def _read_off(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[_Layer, ...]:
     import torch
 
     from ladder.networks.build import build_net
@@ -56,16 +71,17 @@ def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tup
 
     with torch.device("meta"):
         net = build_net(spec.for_images(image_size), num_classes=num_classes, in_chans=in_chans)
-    return tuple(cost_breakdown(net, image_size, in_chans))
+    found = cost_breakdown(net, image_size, in_chans)
+    return tuple(_Layer(layer.path, layer.kind, layer.params, layer.macs) for layer in found)
 
 
-def _kind(layer: LayerCost) -> str:
+def _kind(layer: _Layer) -> str:
     """The kind of a layer; a linear layer within a block is a pointwise convolution in another layout."""
     inside = not re.match(r"(head|fc|classifier)\b", layer.path)
     return "pointwise conv" if layer.kind == "linear" and inside else layer.kind
 
 
-def _stage(layer: LayerCost) -> str:
+def _stage(layer: _Layer) -> str:
     if found := re.match(r"(?:stages|layers)\.(\d+)\.", layer.path):
         return f"stage {int(found[1]) + 1}"
     if found := re.match(r"layer([1-9])\.", layer.path):  # timm's ResNet
