@@ -71,10 +71,6 @@ def checked(value: Any, kind: type[Kind], least: float = -MOST, most: float = MO
     if value is None:
         return None
     wanted: Any = kind
-    made: Kind
-    if wanted is str and type(value) is str:  # most are
-        made = wanted(value)
-        return made
     types = (int, float) if wanted is float else wanted
     if not isinstance(value, types) or isinstance(value, bool) != (wanted is bool):
         raise ValueError(f"is {_short(value)}, not {_WORDS[kind]}")
@@ -83,7 +79,7 @@ def checked(value: Any, kind: type[Kind], least: float = -MOST, most: float = MO
             return None
         if not least <= value <= most:
             raise ValueError(f"is {_short(value)}, not {_WORDS[kind]} from {least:.4g} to {most:.4g}")
-    made = wanted(value)
+    made: Kind = wanted(value)
     return made
 
 
