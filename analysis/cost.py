@@ -15,6 +15,7 @@ from analysis.show.formats import markdown_grid, text_grid
 from ladder.common.command import command
 from ladder.common.text import safe_cell
 from ladder.errors import UserError, run_cli
+from ladder.networks.count import spec_cost
 from ladder.networks.rungs import Ladder, load_ladder
 from ladder.paths import strict_json
 
@@ -52,19 +53,11 @@ def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 
     The paper's figures stand beside ours only at the image size they were given for, the ladder's own.
     Raises UserError where images are too small for a rung.
     """
-    import torch
-
-    from ladder.networks.build import build_net, check_image_size
-    from ladder.networks.cost import measure_cost
-
     size = image_size or ladder.image_size
     side = ladder.side_rungs
     rows = []
     for rung in (r for main in ladder.rungs for r in (main, *(s for s in side if s.parent == main.name))):
-        check_image_size(rung.spec.for_images(size), size)
-        with torch.device("meta"):
-            net = build_net(rung.spec.for_images(size), num_classes=num_classes)
-        cost = measure_cost(net, size)
+        cost = spec_cost(rung.spec.for_images(size), size, num_classes)
         paper = rung.paper.gflops if size == ladder.image_size else None
         difference = None if paper is None else round(cost.macs / 1e9 - paper, 6)
         note = rung.paper.macs_note if paper is not None else None

@@ -17,6 +17,7 @@ from analysis.show import options
 from ladder.common.command import FILE, FOLDER, command
 from ladder.data.content import SIZES
 from ladder.errors import UserError, run_cli
+from ladder.networks.count import spec_cost
 from ladder.paths import strict_json
 from ladder.runs import completion
 from ladder.runs.resolve import Run
@@ -210,20 +211,13 @@ def makespan(hours: Sequence[float], places: int) -> float:
 
 def _line(group: Sequence[Run], speeds: Speeds, images: tuple[int, int] | None) -> tuple[Line, float]:
     """The runs that differ in nothing but the seed; and the MACs of one of them."""
-    import torch
-
-    from ladder.networks.build import build_net
-    from ladder.networks.cost import measure_cost
-
     run = group[0]
     train, evaluated, classes = _sizes(run, images)
     recipe = run.recipe
     steps = train // recipe.batch_size * recipe.epochs
     if not steps:
         raise UserError(f"recipe.batch_size={recipe.batch_size}: {run.data.name} has {train} training images")
-    with torch.device("meta"):
-        net = build_net(run.spec, num_classes=classes, in_chans=run.data.in_chans)
-    cost = measure_cost(net, run.data.image_size, run.data.in_chans)
+    cost = spec_cost(run.spec, run.data.image_size, classes, run.data.in_chans)
     trained, tested = steps * recipe.batch_size, evaluated * -(-recipe.epochs // run.engine.eval_every)
     estimate: Estimate | None = speeds.of(run.rung.name, cost.macs, run.data.image_size, run.engine.precision)
     hours = None if estimate is None else (trained / estimate.train + tested / estimate.infer) / 3600

@@ -11,7 +11,7 @@ from ladder.errors import UserError
 from ladder.networks.base import Net
 from ladder.networks.isotropic import IsotropicNet
 from ladder.networks.roadmap import RoadmapNet
-from ladder.networks.spec import CallSpec, IsotropicSpec, NetSpec, Spec, TimmSpec
+from ladder.networks.spec import CallSpec, IsotropicSpec, NetSpec, Spec, TimmSpec, check_ends
 
 NETS: dict[type[Spec], type[Net]] = {NetSpec: RoadmapNet, IsotropicSpec: IsotropicNet}
 
@@ -19,10 +19,6 @@ NETS: dict[type[Spec], type[Net]] = {NetSpec: RoadmapNet, IsotropicSpec: Isotrop
 def net_class(spec: Spec | type[Spec]) -> type[Net]:
     """The class of networks that reads this kind of spec; a model of timm has its own."""
     return NETS[spec if isinstance(spec, type) else type(spec)]
-
-
-MOST_CLASSES = 10_000_000
-MOST_BANDS = 65_536  # channels of an image
 
 
 def build_net(
@@ -40,13 +36,7 @@ def build_net(
     Raises:
         UserError: on a value that can't be.
     """
-    counts: tuple[tuple[str, object, int, int], ...] = (
-        ("num_classes", num_classes, 0, MOST_CLASSES),
-        ("in_chans", in_chans, 1, MOST_BANDS),
-    )
-    for name, value, least, most in counts:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise UserError(f"{name}={value!r}: must be a whole number from {least} to {most:,}")
+    check_ends(num_classes, in_chans)
     rate: object = drop_rate
     if not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise UserError(f"drop_rate={rate!r}: must be a number from 0 up to, not including, 1")

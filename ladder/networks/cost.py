@@ -17,15 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladder.errors import UserError, one_line
-
-
-@dataclass(frozen=True)
-class Cost:
-    """`params`: trainable numbers. `macs`: multiply-accumulates of convolutions, linear layers and attention products
-    for one image; what the papers call FLOPs."""
-
-    params: int
-    macs: int
+from ladder.networks.count import Cost
 
 
 def _input_channels(model: nn.Module) -> int:

@@ -17,11 +17,22 @@ def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None
 
 
 # What no network of anybody's reaches: beyond it a typing error would ask for all the memory there is.
+MOST_CLASSES, MOST_BANDS = 10_000_000, 65_536  # outputs; channels of an image
 MOST_STAGES, MOST_BLOCKS, MOST_CHANNELS, MOST_EXPANSION, LARGEST_KERNEL, LARGEST_IMAGE = 12, 1000, 65_536, 64, 255, 4096
 
 
 def _is_whole(value: object, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def check_ends(num_classes: object, in_chans: object) -> None:
+    """Raise UserError unless a network can have so many outputs (0: features) and read images of so many channels."""
+    for name, value, least, most in (
+        ("num_classes", num_classes, 0, MOST_CLASSES),
+        ("in_chans", in_chans, 1, MOST_BANDS),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise UserError(f"{name}={value!r}: must be a whole number from {least} to {most:,}")
 
 
 def check_number(name: str, value: object, most: int, or_else: str = "") -> None:
