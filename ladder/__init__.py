@@ -16,7 +16,7 @@ from ladder.networks.timm_hook import when_timm_is_imported
 
 if TYPE_CHECKING:
     from ladder.networks.cost import measure_cost
-    from ladder.networks.count import Cost
+    from ladder.networks.cost_records import Cost
     from ladder.networks.weights import load_model
     from ladder.networks.zoo import build_model, load_timm_state
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Cost": "ladder.networks.count",
+    "Cost": "ladder.networks.cost_records",
     "measure_cost": "ladder.networks.cost",
     "load_model": "ladder.networks.weights",
     "build_model": "ladder.networks.zoo",

@@ -24,7 +24,7 @@ from ladder.paths import strict_json, write_atomic
 if TYPE_CHECKING:
     import torch
 
-    from ladder.networks.count import Cost
+    from ladder.networks.cost_records import Cost
 
 KEYS = """examples, as FLOPs are not speed:
   ladder bench ladder=convnext_t 'models=[swin_tiny_patch4_window7_224]'

@@ -8,6 +8,7 @@ networks and the versions of timm and torch; so that no file is ever out of date
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import analysis
-import ladder
 from ladder.networks.spec import FactorySpec, Spec
 from ladder.paths import make_folders, user_cache, write_atomic
 from ladder.runs.records import Unreadable, read_json
@@ -51,6 +50,6 @@ def remembered(
 @cache
 def _code() -> list[str]:
     """What makes networks, and what reads them: the contents of their files, and the libraries below."""
-    files = [*Path(*ladder.__path__).glob("networks/*.py"), *Path(*analysis.__path__).glob("show/anatomy.py")]
+    files = [*Path(inspect.getfile(Spec)).parent.glob("*.py"), Path(__file__).with_name("anatomy.py")]
     content = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
     return [content, version("torch"), version("timm")]

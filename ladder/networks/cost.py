@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladder.errors import UserError, one_line
-from ladder.networks.count import Cost
+from ladder.networks.cost_records import Cost, LayerCost
 
 
 def _input_channels(model: nn.Module) -> int:
@@ -131,17 +130,6 @@ def measure_cost(model: nn.Module, image_size: int | tuple[int, int] = 224, in_c
     # The counter counts a multiply-accumulate as two.
     macs = rest.get_total_flops() // 2 + counted.macs
     return Cost(params=sum(p.numel() for p in model.parameters()), macs=macs)
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """The cost of one module without its children. `kind`: dense conv, depthwise conv, pointwise conv, linear, norm,
-    other."""
-
-    path: str
-    kind: str
-    params: int
-    macs: int
 
 
 def _kind(module: nn.Module) -> str:

@@ -5,22 +5,13 @@ a tenth of a second and torch. `ladder.networks.cost` counts a network that is t
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 from ladder.errors import UserError
+from ladder.networks.cost_records import Cost
 from ladder.networks.spec import IsotropicSpec, NetSpec, Spec, check_ends
 
 # Without parameters; timm has others.
 PLAIN_ACTS = ("relu", "gelu", "silu", "swish", "mish", "relu6", "leaky_relu", "elu", "hard_swish", "quick_gelu")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """`params`: trainable numbers. `macs`: multiply-accumulates of convolutions, linear layers and attention products
-    for one image; what the papers call FLOPs."""
-
-    params: int
-    macs: int
 
 
 class _TooSmall(Exception):

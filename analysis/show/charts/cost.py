@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from analysis.show.charts import style
 from analysis.show.remembered import remembered
+from ladder.networks.cost_records import LayerCost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,20 +32,11 @@ class Breakdown:
     parts: Mapping[str, tuple[int, int]]
 
 
-class _Layer(NamedTuple):
-    """As `ladder.networks.cost.LayerCost`, which takes torch to import."""
-
-    path: str
-    kind: str
-    params: int
-    macs: int
-
-
 def breakdowns(
     ladder: Ladder, rungs: Sequence[Rung], by: str, *, image_size: int, num_classes: int, in_chans: int = 3
 ) -> list[Breakdown]:
     """The cost of rungs, from networks built without weights, by `kind` of layer or by `stage`."""
-    part: Callable[[_Layer], str] = _kind if by == "kind" else _stage
+    part: Callable[[LayerCost], str] = _kind if by == "kind" else _stage
     out = []
     for rung in rungs:
         parts: dict[str, tuple[int, int]] = {}
@@ -57,13 +49,13 @@ def breakdowns(
 
 
 @lru_cache(maxsize=64)
-def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[_Layer, ...]:
+def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[LayerCost, ...]:
     sizes = (image_size, in_chans, num_classes)
     make = partial(_read_off, spec, image_size, num_classes, in_chans)
-    return remembered("cost", spec, sizes, make, lambda layers: tuple(_Layer(*layer) for layer in layers))
+    return remembered("cost", spec, sizes, make, lambda layers: tuple(LayerCost(**layer) for layer in layers))
 
 
-def _read_off(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[_Layer, ...]:
+def _read_off(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[LayerCost, ...]:
     import torch
 
     from ladder.networks.build import build_net
@@ -71,17 +63,16 @@ def _read_off(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> t
 
     with torch.device("meta"):
         net = build_net(spec.for_images(image_size), num_classes=num_classes, in_chans=in_chans)
-    found = cost_breakdown(net, image_size, in_chans)
-    return tuple(_Layer(layer.path, layer.kind, layer.params, layer.macs) for layer in found)
+    return tuple(cost_breakdown(net, image_size, in_chans))
 
 
-def _kind(layer: _Layer) -> str:
+def _kind(layer: LayerCost) -> str:
     """The kind of a layer; a linear layer within a block is a pointwise convolution in another layout."""
     inside = not re.match(r"(head|fc|classifier)\b", layer.path)
     return "pointwise conv" if layer.kind == "linear" and inside else layer.kind
 
 
-def _stage(layer: _Layer) -> str:
+def _stage(layer: LayerCost) -> str:
     if found := re.match(r"(?:stages|layers)\.(\d+)\.", layer.path):
         return f"stage {int(found[1]) + 1}"
     if found := re.match(r"layer([1-9])\.", layer.path):  # timm's ResNet

@@ -14,7 +14,8 @@ from specs import isotropic_specs, small_specs
 from ladder.errors import UserError
 from ladder.networks.build import build_net, check_image_size, net_class
 from ladder.networks.cost import measure_cost
-from ladder.networks.count import PLAIN_ACTS, Cost, spec_cost
+from ladder.networks.cost_records import Cost
+from ladder.networks.count import PLAIN_ACTS, spec_cost
 from ladder.networks.layers import make_act
 from ladder.networks.rungs import list_ladders, load_ladder
 from ladder.networks.spec import Spec
