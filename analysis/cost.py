@@ -15,7 +15,7 @@ from analysis.show.formats import markdown_grid, text_grid
 from ladder.common.command import command
 from ladder.common.text import safe_cell
 from ladder.errors import UserError, run_cli
-from ladder.networks.count import spec_cost
+from ladder.networks.outline import spec_cost
 from ladder.networks.rungs import Ladder, load_ladder
 from ladder.paths import strict_json
 

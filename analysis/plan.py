@@ -17,7 +17,7 @@ from analysis.show import options
 from ladder.common.command import FILE, FOLDER, command
 from ladder.data.content import SIZES
 from ladder.errors import UserError, run_cli
-from ladder.networks.count import spec_cost
+from ladder.networks.outline import spec_cost
 from ladder.paths import strict_json
 from ladder.runs import completion
 from ladder.runs.resolve import Run

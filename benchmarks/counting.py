@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 BUILT = "torch, ladder.networks.build, ladder.networks.cost"
-COUNTED = "ladder.networks.count"
+COUNTED = "ladder.networks.outline"
 
 
 def importing(names: str) -> float:
@@ -43,7 +43,7 @@ def main() -> None:
 
     from ladder.networks.build import build_net
     from ladder.networks.cost import measure_cost
-    from ladder.networks.count import spec_cost
+    from ladder.networks.outline import spec_cost
     from ladder.networks.rungs import load_ladder
 
     ladder = load_ladder(given.ladder)

@@ -2,8 +2,7 @@
 
     python benchmarks/scale.py [--runs 10000] [--only load table report]
 
-The study is runs/published/cifar10 as run folders, repeated under other seeds. Each part is a process of its own. The
-report is made twice: the first reads the networks that it draws, which takes torch, the second remembers them.
+The study is runs/published/cifar10 as run folders, repeated under other seeds. Each part is a process of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("load", "table", "status", "report", "again")
+PARTS = ("load", "table", "status", "report")
 
 
 def make(folder: Path, count: int) -> None:
@@ -60,13 +59,11 @@ def part(name: str, folder: str) -> None:
     else:
         from importlib import import_module
 
-        import_module(f"analysis.{'report' if name == 'again' else name}").main([folder])
+        import_module(f"analysis.{name}").main([folder])
 
 
 def main() -> None:
     """Parse the command line, make the study, measure, print."""
-    import matplotlib
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
@@ -76,8 +73,7 @@ def main() -> None:
         make(folder, given.runs)
         for name in given.only:
             code = f"import sys; sys.path.insert(0, 'benchmarks'); import scale; scale.part({name!r}, {str(folder)!r})"
-            place = {**os.environ, "XDG_CACHE_HOME": f"{root}/cache", "MPLCONFIGDIR": matplotlib.get_cachedir()}
-            process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=place, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
             _, state, used = os.wait4(process.pid, 0)
             seconds, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
             print(f"{name:8} {seconds:6.1f} s of CPU, {peak:6.0f} MiB at most{', FAILED' if state else ''}", flush=True)

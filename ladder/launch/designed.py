@@ -17,7 +17,7 @@ from ladder.errors import UserError
 from ladder.launch import design_file, designs
 from ladder.launch.compose import Composer
 from ladder.launch.designs import Design, Row
-from ladder.networks.count import spec_cost
+from ladder.networks.outline import spec_cost
 from ladder.networks.rungs import Ladder
 from ladder.networks.spec import Spec
 from ladder.runs.config import DesignConfig

@@ -1,4 +1,4 @@
-"""Owns the records of what a network costs, for who counts it (`cost` with torch, `count` without) and who shows it."""
+"""Owns the records of what a network costs, for who counts it (`cost`, `outline`) and who shows it."""
 
 from __future__ import annotations
 

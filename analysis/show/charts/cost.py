@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from analysis.show.charts import style
-from analysis.show.remembered import remembered
-from ladder.networks.cost_records import LayerCost
+from ladder.networks.outline import spec_breakdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ladder.networks.cost_records import LayerCost
     from ladder.networks.rungs import Ladder, Rung
-    from ladder.networks.spec import Spec
 
 KINDS = ("dense conv", "pointwise conv", "depthwise conv", "linear", "norm", "other")
 HATCHES = ("", "////", "", "xxxx", "", "....")
@@ -32,38 +31,23 @@ class Breakdown:
     parts: Mapping[str, tuple[int, int]]
 
 
+_layers = lru_cache(maxsize=64)(spec_breakdown)
+
+
 def breakdowns(
     ladder: Ladder, rungs: Sequence[Rung], by: str, *, image_size: int, num_classes: int, in_chans: int = 3
 ) -> list[Breakdown]:
-    """The cost of rungs, from networks built without weights, by `kind` of layer or by `stage`."""
+    """The cost of rungs, by `kind` of layer or by `stage`."""
     part: Callable[[LayerCost], str] = _kind if by == "kind" else _stage
     out = []
     for rung in rungs:
         parts: dict[str, tuple[int, int]] = {}
-        for layer in _layers(rung.spec, image_size, num_classes, in_chans):
+        for layer in _layers(rung.spec.for_images(image_size), image_size, num_classes, in_chans):
             macs, params = parts.get(part(layer), (0, 0))
             parts[part(layer)] = (macs + layer.macs, params + layer.params)
         label = rung.title if rung.index is None else f"{rung.index} {rung.title}"
         out.append(Breakdown(rung.name, label, parts))
     return out
-
-
-@lru_cache(maxsize=64)
-def _layers(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[LayerCost, ...]:
-    sizes = (image_size, in_chans, num_classes)
-    make = partial(_read_off, spec, image_size, num_classes, in_chans)
-    return remembered("cost", spec, sizes, make, lambda layers: tuple(LayerCost(**layer) for layer in layers))
-
-
-def _read_off(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> tuple[LayerCost, ...]:
-    import torch
-
-    from ladder.networks.build import build_net
-    from ladder.networks.cost import cost_breakdown
-
-    with torch.device("meta"):
-        net = build_net(spec.for_images(image_size), num_classes=num_classes, in_chans=in_chans)
-    return tuple(cost_breakdown(net, image_size, in_chans))
 
 
 def _kind(layer: LayerCost) -> str:

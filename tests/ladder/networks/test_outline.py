@@ -1,9 +1,11 @@
-"""Owns the tests of costs counted from specs: those of the network that the spec builds, and no network is built."""
+"""Owns the tests of outlines: costs and drawings of a spec are those of the network that it builds, which none is."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import astuple
+from unittest import mock
 
 import pytest
 import torch
@@ -11,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from specs import isotropic_specs, small_specs
 
+from analysis.show import anatomy
 from ladder.errors import UserError
 from ladder.networks.build import build_net, check_image_size, net_class
-from ladder.networks.cost import measure_cost
+from ladder.networks.cost import cost_breakdown, measure_cost
 from ladder.networks.cost_records import Cost
-from ladder.networks.count import PLAIN_ACTS, spec_cost
 from ladder.networks.layers import make_act
+from ladder.networks.outline import PLAIN_ACTS, spec_breakdown, spec_cost
 from ladder.networks.rungs import list_ladders, load_ladder
 from ladder.networks.spec import Spec
 
@@ -30,7 +33,20 @@ def _measured(spec: Spec, size: int, classes: int, chans: int) -> Cost:
 @given(small_specs() | isotropic_specs(), st.integers(0, 40), st.integers(0, 12), st.integers(1, 4))
 def test_the_cost_of_a_spec_is_that_of_its_network(spec: Spec, more: int, classes: int, chans: int) -> None:
     size = net_class(spec).min_image_size(spec) + more
-    assert spec_cost(spec, size, classes, chans) == _measured(spec, size, classes, chans)
+    with torch.device("meta"):
+        net = build_net(spec, num_classes=classes, in_chans=chans)
+    assert spec_cost(spec, size, classes, chans) == measure_cost(net, size, chans)
+    layers = cost_breakdown(net, size, chans)
+    assert sorted(map(astuple, spec_breakdown(spec, size, classes, chans))) == sorted(map(astuple, layers))
+
+
+@settings(max_examples=300)
+@given(small_specs() | isotropic_specs(), st.integers(0, 20), st.integers(1, 4))
+def test_the_anatomy_of_a_spec_is_that_of_its_network(spec: Spec, more: int, chans: int) -> None:
+    size = net_class(spec).min_image_size(spec) + more
+    drawn = anatomy.anatomy.__wrapped__(spec, size, chans)
+    with mock.patch.object(anatomy, "outline", return_value=None):
+        assert drawn == anatomy.anatomy.__wrapped__(spec, size, chans)
 
 
 @given(small_specs() | isotropic_specs())
@@ -62,12 +78,13 @@ def test_the_cost_of_every_ladders_ends(name: str) -> None:
 
 @pytest.mark.parametrize("act", PLAIN_ACTS)
 def test_plain_activations_have_no_parameters(act: str) -> None:
-    assert not list(make_act(act).parameters())
+    made = make_act(act)
+    assert type(made).__name__ == PLAIN_ACTS[act] and not list(made.parameters())
 
 
 def test_counting_takes_no_torch() -> None:
     code = (
-        "import sys; from ladder.networks.count import spec_cost; from ladder.networks.rungs import load_ladder\n"
+        "import sys; from ladder.networks.outline import spec_cost; from ladder.networks.rungs import load_ladder\n"
         "costs = [spec_cost(rung.spec, 224) for rung in load_ladder('convnext_t').rungs]\n"
         "print(len(costs), 'torch' in sys.modules)"
     )
