@@ -79,7 +79,7 @@ class _Layers(list[Layer]):
     def shrink(self, stride: int, padded: bool) -> None:
         """Padded layers round the pixels up, unpadded ones (patches, 2 x 2 downsampling) down."""
         self.side = -(-self.side // stride) if padded else self.side // stride
-        if not self.side:
+        if self.side < 1:
             raise _TooSmall
 
     def head(self, width: int, norm: bool, num_classes: int) -> None:
