@@ -28,7 +28,7 @@ def run_pytest(tmp_path: Path, restarts: int) -> subprocess.CompletedProcess[str
     (tmp_path / "test_crashing.py").write_text(CRASHING)
     options = ["-v", "-n", "1", "--dist", "worksteal", "--max-worker-restart", str(restarts), "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
 
 
 def test_tests_beside_one_that_crashes_run(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def _measured(spec: Spec, size: int, classes: int, chans: int) -> Cost:
         return measure_cost(build_net(spec, num_classes=classes, in_chans=chans), size, chans)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(small_specs() | isotropic_specs(), st.integers(0, 40), st.integers(0, 12), st.integers(1, 4))
 def test_the_cost_of_a_spec_is_that_of_its_network(spec: Spec, more: int, classes: int, chans: int) -> None:
     size = net_class(spec).min_image_size(spec) + more
@@ -40,7 +40,7 @@ def test_the_cost_of_a_spec_is_that_of_its_network(spec: Spec, more: int, classe
     assert sorted(map(astuple, spec_breakdown(spec, size, classes, chans))) == sorted(map(astuple, layers))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(small_specs() | isotropic_specs(), st.integers(0, 20), st.integers(1, 4))
 def test_the_anatomy_of_a_spec_is_that_of_its_network(spec: Spec, more: int, chans: int) -> None:
     size = net_class(spec).min_image_size(spec) + more
