@@ -17,6 +17,7 @@ from ladder.common.text import safe_cell
 from ladder.errors import UserError, run_cli
 from ladder.networks.outline import spec_cost
 from ladder.networks.rungs import Ladder, load_ladder
+from ladder.networks.spec import FactorySpec
 from ladder.paths import strict_json
 
 EXAMPLES = """examples:
@@ -57,7 +58,12 @@ def cost_rows(ladder: Ladder, image_size: int | None = None, num_classes: int = 
     side = ladder.side_rungs
     rows = []
     for rung in (r for main in ladder.rungs for r in (main, *(s for s in side if s.parent == main.name))):
-        cost = spec_cost(rung.spec.for_images(size), size, num_classes)
+        spec = rung.spec.for_images(size)
+        if isinstance(spec, FactorySpec):  # its own code refuses images in words of its own
+            from ladder.networks.build import check_image_size
+
+            check_image_size(spec, size)
+        cost = spec_cost(spec, size, num_classes)
         paper = rung.paper.gflops if size == ladder.image_size else None
         difference = None if paper is None else round(cost.macs / 1e9 - paper, 6)
         note = rung.paper.macs_note if paper is not None else None

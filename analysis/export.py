@@ -63,7 +63,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     from analysis.read.columns import UNREADABLE
     from analysis.read.configs import read_config
     from analysis.read.load import load
-    from analysis.read.predictions import all_of
+    from analysis.read.predictions import readable
     from analysis.show.files import write
     from ladder.common.nested import flatten
     from ladder.launch import design_file
@@ -90,7 +90,7 @@ def export(study: str | Path, out: Path, *, on_skip: Callable[[str], None] | Non
     (folder,) = {Path(path).parent for path in runs["path"]}
     if own := {name: values for name, values in noted_ladders(folder).items() if not is_installed(name, values)}:
         content["ladders"] = own
-    found = all_of(str(path) for path in runs["path"])
+    found = {path: each for path in map(str, runs["path"]) if (each := readable(path)) is not None}
     files: dict[str, str | bytes] = {}
     if found:
         files[FILE] = _predictions({Path(path).name: each for path, each in found.items()})

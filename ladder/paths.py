@@ -22,11 +22,6 @@ def conf_dir() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent / "conf"
 
 
-def user_cache(name: str) -> Path:
-    """The folder of what can be made or fetched again: below XDG_CACHE_HOME, by default ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modernization-ladder" / name
-
-
 def strict_json(value: Any, indent: int | None = None) -> str:
     """JSON as other programs read it: NaN and infinity, which JSON does not have, are null."""
     try:

@@ -227,14 +227,13 @@ def _table(group: Group, interval: str, noise: str, complete: bool, waiting: int
 def _answers(done: pd.DataFrame) -> dict[str, list[NDArray[np.bool_]]] | None:
     """Which images each run of each rung gets right; None where some run kept no predictions."""
     from analysis.compare.images import answers
-    from analysis.read.predictions import of_all
+    from analysis.read.predictions import readable
 
-    found = of_all(str(path) for path in done["path"])
-    if found is None:
-        return None
     by_rung: dict[str, list[Predictions]] = {}
     for rung, path in zip(done["rung"], done["path"], strict=True):
-        by_rung.setdefault(str(rung), []).append(found[str(path)])
+        if (found := readable(str(path))) is None:
+            return None
+        by_rung.setdefault(str(rung), []).append(found)
     return answers(by_rung)
 
 

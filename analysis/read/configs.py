@@ -84,6 +84,7 @@ def differences(configs: Iterable[Mapping[str, Any]], ignore: Collection[str] = 
     for section in dict.fromkeys(key for config in configs for key in config):
         if section in ignore:
             continue
+        # most configs share their sections (`read_yaml`): each is looked at once
         met = unique({id(v): v for v in (config.get(section) for config in configs)}.values())
         flat = [flatten({section: values}) for values in met] if len(met) > 1 else []
         for key in dict.fromkeys(key for one in flat for key in one):

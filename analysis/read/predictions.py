@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,28 +84,9 @@ def _unpacked(file: str, stamp: int) -> dict[str, Predictions]:
     return out
 
 
-def of_all(paths: Iterable[str]) -> dict[str, Predictions] | None:
-    """The predictions of these runs, by path; None where one kept none, or none that can be read."""
-    out = {}
-    for path in paths:
-        try:
-            found = predictions_of(path)
-        except Unreadable:
-            return None
-        if found is None:
-            return None  # the rest is not looked for: a study of thousands keeps none
-        out[path] = found
-    return out
-
-
-def all_of(paths: Iterable[str]) -> dict[str, Predictions]:
-    """The predictions of those runs, by path, that kept them and can be read."""
-    out = {}
-    for path in paths:
-        try:
-            found = predictions_of(path)
-        except Unreadable:
-            continue
-        if found is not None:
-            out[path] = found
-    return out
+def readable(path: str) -> Predictions | None:
+    """As `predictions_of`; None, too, where what the run kept can't be read."""
+    try:
+        return predictions_of(path)
+    except Unreadable:
+        return None

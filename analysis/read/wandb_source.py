@@ -10,6 +10,7 @@ import csv
 import inspect
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.errors import UserError, one_line
-from ladder.paths import strict_json, user_cache, write_atomic
+from ladder.paths import strict_json, write_atomic
 from ladder.runs.folder import FORMAT, METRICS
 from ladder.runs.tracking import result_of
 
@@ -77,7 +78,7 @@ def study_folders(source: str, on_skip: Callable[[str], None], records: Iterable
         UserError: a source that is none; no login; no answer; no such project; no run of ours in it.
     """
     entity, project, group = parse(source)
-    place = user_cache("wandb") / _folder_name(entity) / _folder_name(project)
+    place = cache() / _folder_name(entity) / _folder_name(project)
     kept: dict[Path, dict[str, Record]] = {}
     seen = 0
     for record in fetch(entity, project, group) if records is None else records:
@@ -149,6 +150,11 @@ def _text(path: Path) -> str | None:
         return path.read_text()
     except OSError:
         return None
+
+
+def cache() -> Path:
+    """Where fetched runs are kept: `modernization-ladder/wandb` below XDG_CACHE_HOME, by default ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modernization-ladder" / "wandb"
 
 
 def _folder_name(name: str) -> str:

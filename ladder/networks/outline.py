@@ -7,11 +7,14 @@ torch seconds to import. Tests hold outline and network equal, for any spec.
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ladder.errors import UserError
 from ladder.networks.cost_records import Cost, LayerCost
 from ladder.networks.spec import IsotropicSpec, NetSpec, Spec, check_ends
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # By their classes' names. Without parameters; timm has others.
 PLAIN_ACTS = {
@@ -45,7 +48,7 @@ class _Layers(list[Layer]):
     def __init__(self, spec: NetSpec | IsotropicSpec, side: int) -> None:
         super().__init__()
         self.side = side
-        self.act_name, self.norm_name = PLAIN_ACTS[spec.act], "BN" if spec.norm == "batch" else "LN"
+        self.act_name, self.norm_name = PLAIN_ACTS.get(spec.act, ""), "BN" if spec.norm == "batch" else "LN"
 
     def part(self, path: str, channels: int, scales: int = 0) -> None:
         self.append(Layer(path, "part", channels, channels, params=scales))
@@ -96,7 +99,7 @@ def outline(spec: Spec, image_size: int, num_classes: int = 1000, in_chans: int 
     UserError where images are too small for the network, or a number can't be.
     """
     check_ends(num_classes, in_chans)
-    if not isinstance(spec, NetSpec | IsotropicSpec) or spec.act not in PLAIN_ACTS:
+    if not isinstance(spec, NetSpec | IsotropicSpec):
         return None
 
     def at(side: int) -> list[Layer] | None:
@@ -111,25 +114,31 @@ def outline(spec: Spec, image_size: int, num_classes: int = 1000, in_chans: int 
         return layers
 
     if (found := at(image_size)) is not None:
-        return found
+        return found if spec.act in PLAIN_ACTS else None
     least = next(side for side in itertools.count(image_size) if at(side))
     raise UserError(f"images of {image_size} px are too small for this network: it needs at least {least} px")
 
 
 def spec_cost(spec: Spec, image_size: int, num_classes: int = 1000, in_chans: int = 3) -> Cost:
-    """What `measure_cost` counts in the network of a spec. Raises UserError as `outline`."""
-    layers = spec_breakdown(spec, image_size, num_classes, in_chans)
+    """What `measure_cost` counts in the network of a spec; built where `outline` has none. Raises UserError as both."""
+    layers = outline(spec, image_size, num_classes, in_chans)
+    if layers is None:
+        from ladder.networks.cost import measure_cost
+
+        return measure_cost(_built(spec, num_classes, in_chans), image_size, in_chans)
     return Cost(sum(layer.params for layer in layers), sum(layer.macs for layer in layers))
 
 
 def spec_breakdown(spec: Spec, image_size: int, num_classes: int = 1000, in_chans: int = 3) -> list[LayerCost]:
     """What `cost_breakdown` counts in the network of a spec, in another order; built where `outline` has none.
 
-    Raises UserError as that.
+    Raises UserError as both.
     """
     layers = outline(spec, image_size, num_classes, in_chans)
     if layers is None:
-        return _built(spec, image_size, num_classes, in_chans)
+        from ladder.networks.cost import cost_breakdown
+
+        return cost_breakdown(_built(spec, num_classes, in_chans), image_size, in_chans)
     return [
         LayerCost(layer.path, _kind(layer), layer.params, layer.macs) for layer in layers if layer.params or layer.macs
     ]
@@ -142,16 +151,13 @@ def _kind(layer: Layer) -> str:
     return layer.kind if layer.kind in ("linear", "norm") else "other"
 
 
-def _built(spec: Spec, image_size: int, num_classes: int, in_chans: int) -> list[LayerCost]:
+def _built(spec: Spec, num_classes: int, in_chans: int) -> nn.Module:
     import torch
 
-    from ladder.networks.build import build_net, check_image_size
-    from ladder.networks.cost import cost_breakdown
+    from ladder.networks.build import build_net
 
-    check_image_size(spec, image_size, num_classes, in_chans)
     with torch.device("meta"):
-        net = build_net(spec, num_classes=num_classes, in_chans=in_chans)
-    return cost_breakdown(net, image_size, in_chans)
+        return build_net(spec, num_classes=num_classes, in_chans=in_chans)
 
 
 def _staged(spec: NetSpec, layers: _Layers, num_classes: int, in_chans: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import astuple
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -22,6 +23,7 @@ from ladder.networks.layers import make_act
 from ladder.networks.outline import PLAIN_ACTS, spec_breakdown, spec_cost
 from ladder.networks.rungs import list_ladders, load_ladder
 from ladder.networks.spec import Spec
+from ladder.paths import conf_dir
 
 
 def _measured(spec: Spec, size: int, classes: int, chans: int) -> Cost:
@@ -82,11 +84,19 @@ def test_plain_activations_have_no_parameters(act: str) -> None:
     assert type(made).__name__ == PLAIN_ACTS[act] and not list(made.parameters())
 
 
-def test_counting_takes_no_torch() -> None:
-    code = (
-        "import sys; from ladder.networks.outline import spec_cost; from ladder.networks.rungs import load_ladder\n"
-        "costs = [spec_cost(rung.spec, 224) for rung in load_ladder('convnext_t').rungs]\n"
-        "print(len(costs), 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["13", "False"]
+@pytest.mark.parametrize(
+    "work",
+    [
+        "from ladder.networks.outline import spec_cost; from ladder.networks.rungs import load_ladder\n"
+        "for rung in load_ladder('convnext_t').rungs: spec_cost(rung.spec, 224)",
+        "from analysis.figures import main\n"
+        "for word in ('blocks', 'cost_by'):\n"
+        "    main(['runs/published/demo', '--formats', 'svg', '--only', word, '--out', sys.argv[1]])",
+    ],
+    ids=["cost", "charts"],
+)
+def test_no_torch_is_imported(work: str, tmp_path: Path) -> None:
+    code = f"import sys\n{work}\nprint('torch' in sys.modules)"
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, cwd=conf_dir().parent, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
