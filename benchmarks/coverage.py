@@ -68,6 +68,7 @@ def _kinds() -> dict[str, tuple[str, Draw]]:
         return lambda shape: random.standard_t(freedom, size=shape) / (freedom / (freedom - 2)) ** 0.5
 
     uneven = {0: 8, 3: 2, 5: 5, 8: 2, 12: 4}
+    begun = {rung: 3 if rung == 0 else 2 for rung in range(RUNGS)}
     return {
         "normal": ("normal noise", lambda r: _study(r, normal(r))),
         "seeds": ("seeds that matter as much as noise", lambda r: _study(r, normal(r), seed_effect=1.0)),
@@ -78,6 +79,7 @@ def _kinds() -> dict[str, tuple[str, Draw]]:
         "wide": ("one rung spread 10 times as wide", lambda r: _study(r, normal(r), collapsed=10.0)),
         "wider": ("one rung spread 3 times as wide", lambda r: _study(r, normal(r), collapsed=3.0)),
         "unequal": ("2 to 8 seeds a rung", lambda r: _study(r, normal(r), seeds=uneven)),
+        "begun": ("two seeds, and a third of one rung", lambda r: _study(r, normal(r), seeds=begun)),
         "all": (
             "heavy tails, missing, collapsed, unequal",
             lambda r: _study(r, heavy(r), seeds=uneven, missing=0.1, collapsed=30.0),

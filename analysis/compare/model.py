@@ -247,9 +247,10 @@ def _solve(x: Array, y: Array, parts: list[NDArray[np.bool_]]) -> _Solved:
 def _odd(solved: _Solved, labels: NDArray[Any], apart: Sequence[str], floor: float) -> str | None:
     """The next group to be taken apart, by its spread; None where the rest may share one.
 
-    A spread below that of rounding to the floor is not told from none.
+    A spread below that of rounding to the floor is not told from none. Brown and Forsythe's test takes groups of three
+    runs and more: two runs lie equally far from their median, which the test would read as no noise at all.
     """
-    variances, freedoms, samples = {}, {}, []
+    variances, freedoms, samples = {}, {}, {}
     for name in dict.fromkeys(labels):
         members = labels == name
         freedom = float((1 - solved.leverage[members]).sum())
@@ -257,11 +258,12 @@ def _odd(solved: _Solved, labels: NDArray[Any], apart: Sequence[str], floor: flo
             spread = float((solved.residuals[members] ** 2).sum()) / freedom
             variances[name] = max(spread, floor**2 / 12, _LEAST)
             freedoms[name] = freedom
-            samples.append(solved.residuals[members])
+            if members.sum() > 2:
+                samples[name] = solved.residuals[members]
     if odd := outlying(variances, freedoms):
         return odd
-    unequal = len(samples) > 2 and brown_forsythe(samples) < ODD
-    return max(variances, key=variances.__getitem__) if unequal else None
+    unequal = len(samples) > 2 and brown_forsythe(samples.values()) < ODD
+    return max(samples, key=variances.__getitem__) if unequal else None
 
 
 def outlying(variances: Mapping[str, float], freedoms: Mapping[str, float]) -> str | None:

@@ -224,6 +224,20 @@ def test_brown_forsythe_is_scipys_and_takes_networks_apart_where_runs_are_many()
     assert fit(values).apart == ("r2",)
 
 
+@pytest.mark.parametrize(
+    "seeds",
+    [[2] * 16, [3] + [2] * 15, [10] + [2] * 15, [5] * 4 + [2] * 12, [3, 2, 2, 2], [3, 2, 1, 1, 2], [3] * 8 + [2] * 8],
+    ids=lambda seeds: f"{len(seeds)}: {','.join(map(str, seeds[:5]))}",
+)
+def test_equal_spreads_are_told_apart_as_rarely_as_the_tests_say(seeds: list[int]) -> None:
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(150):
+        values = {f"r{i}": dict(enumerate(random.normal(size=count).tolist())) for i, count in enumerate(seeds)}
+        found += bool(fit(values).apart)
+    assert found <= 10  # two tests at 1 %: more than 10 of 150 in one of 4,000 such tests
+
+
 def test_an_outlying_variance_is_cochrans() -> None:
     # Cochran's C of 5 variances of 2 degrees: the 1 % point is 0.7885 (Eisenhart, Hastay and Wallis 1947, table 15.1)
     freedoms = dict.fromkeys("abcde", 2.0)
