@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -40,8 +41,11 @@ class Answer:
 
     @property
     def one_context(self) -> bool:
-        """Whether each step was tried in one context alone, as in a walk: effects are its changes then."""
-        return bool(self.walk) and len({row.steps for row in self.cases.rows}) == len(self.walk) + 1
+        """Whether each step was tried in one context alone, as in a walk: effects are its changes."""
+        networks = {frozenset(row.steps) for row in self.cases.rows}
+        tried = Counter(step for network in networks for step in network if network - {step} in networks)
+        once = set(tried) == set(self.cases.steps) and max(tried.values(), default=0) == 1
+        return once and len(networks) == len(tried) + 1 and not self.cases.factors
 
     @property
     def unit(self) -> str:

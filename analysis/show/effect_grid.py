@@ -89,7 +89,8 @@ def _p(value: float | None) -> str:
 
 def _notes(answer: Answer) -> list[str]:
     judged, out = answer.judgement, []
-    context = "in the one context that it was tried in (a walk)" if answer.one_context else "averaged over contexts"
+    alone = "in the one context that it was tried in" + (" (a walk)" if answer.walk else "")
+    context = alone if answer.one_context else "averaged over contexts"
     at_macs = ", at equal MACs" if answer.fit.equal_macs else ""
     at_once = _AT_ONCE if answer.interval == "all" and len(answer.changes) > 1 else ""
     spread = f"by the spread about the model ({answer.fit.fit.std:.2f}, {answer.fit.freedom:.0f} degrees of freedom)"
@@ -108,7 +109,8 @@ def _notes(answer: Answer) -> list[str]:
         )
         shown = "left out" if answer.without is None else "their effects pass for the steps': see --without-collapsed"
         out.append(f"COLLAPSED, more than {FAR:g} interquartile ranges below the rest in log odds: {most}; {shown}")
-    out.append("MACs and images/s: how many times as many with the step, averaged over contexts")
+    contexts = "" if answer.one_context else ", averaged over contexts"
+    out.append(f"MACs and images/s: how many times as many with the step{contexts}")
     if answer.shares:
         orders = max(share.orders for share in answer.shares)
         out.append(f"Shapley: the step's change averaged over {orders} random orders of the steps, each by itself")

@@ -20,6 +20,7 @@ from analysis.compare.effects import Cases
 from analysis.compare.summary import summarise
 from analysis.export import export
 from analysis.read.load import load
+from analysis.show.effect_grid import effects_grid
 from ladder.errors import UserError
 from ladder.launch.designed import macs_of
 from ladder.launch.designs import Row
@@ -112,6 +113,16 @@ def test_of_a_walk_effects_are_the_changes_of_its_table() -> None:
         assert found.changes[row.rung].half == pytest.approx(row.change.half, rel=1e-3)
         assert found.walk[row.rung].delta == pytest.approx(row.change.delta)
     assert found.judgement.adds_up is None, "a step in one context says nothing of others"
+
+
+@pytest.mark.parametrize(("study", "walk"), [("cifar10", True), ("convmixer_kernel", False), ("demo_design", None)])
+def test_side_rungs_and_stars_are_one_context_and_a_design_is_not(study: str, walk: bool | None) -> None:
+    found = answer(load(ROOT / "runs/published" / study))
+    assert found.one_context == (walk is not None)
+    notes = " ".join(effects_grid(found).footnotes)
+    assert ("averaged over contexts" in notes) == (walk is None)
+    assert ("(a walk)" in notes) == (walk is True)
+    assert "trained twice" not in notes
 
 
 def test_seeds_are_blocks_where_they_cost_nothing_and_never_hide_an_effect() -> None:
