@@ -99,6 +99,7 @@ def test_the_page_says_what_a_reader_needs(built: tuple[str, list[str]]) -> None
         "top-1 of the last epoch on the test split",
     ):
         assert words in page.text, words
+    assert "What each step is worth on average" not in page.text, "of a walk its table says it"
     assert len(skipped) == 1 and skipped[0].endswith("not a run folder (no status.json, result.json or config.yaml)")
     assert {link.removeprefix("#") for link in page.links} <= page.ids
     assert {"roadmap", "changes", "macs", "curves", "blocks", "cost_by_kind", "reproduce"} <= page.ids
