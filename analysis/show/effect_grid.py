@@ -125,7 +125,8 @@ def _adding_up(answer: Answer) -> str:
     unit = "" if answer.cases.response == "points" else " (log odds)"
     parts = []
     if judged.adds_up is None:
-        why = "each network is a step of its own" if answer.one_context else "no network was trained twice"
+        why = "no network was trained twice" if judged.replicate_freedom < 1 else "so few networks fit any effects"
+        why = "each network is a step of its own" if answer.one_context else why
         parts.append(f"whether steps add up is not known: {why}")
     elif judged.adds_up:
         parts.append(f"steps add up as far as replicates tell (lack of fit: {_p(judged.lack_of_fit)})")

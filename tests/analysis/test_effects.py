@@ -73,6 +73,15 @@ def test_the_best_subsets_come_with_the_command_that_trains_them() -> None:
     assert "chosen on the test split" in run(DESIGN, "--best")
 
 
+def test_as_many_networks_as_effects_say_nothing_of_adding_up(study_type: Any, tmp_path: Path) -> None:
+    study = study_type(tmp_path / "saturated", "convnext_mini")
+    for steps in [(), ("stage_ratio", "gelu"), ("stage_ratio", "layer_norm"), ("gelu", "layer_norm")]:
+        for seed, noise in enumerate([0.1, -0.2, 0.15]):
+            study.run("", seed, 90 + len(steps) + noise * (-1) ** len(steps or "-"), steps=steps)
+    text = " ".join(run(f"{tmp_path}/saturated").split())
+    assert "not known: so few networks fit any effects" in text and "averaged over contexts" in text
+
+
 def test_collapsed_runs_are_named_and_can_be_left_out(study_type: Any, tmp_path: Path) -> None:
     study = study_type(tmp_path / "fallen", "convnext_mini")
     for number, steps in enumerate(
