@@ -177,7 +177,7 @@ def fit(fig: Figure, text: str, room: float, size: float, lines: int = 1, **font
 def wrap(text: str, width: float, size: float) -> list[str]:
     """Text in lines of at most `width` inches: by the font's mean width of a letter, by fewer where those are wide.
 
-    The last line is no single word where the one before it has some to spare.
+    Lines are no longer than it takes for the last to be a quarter of them, where that takes no line more.
     """
     import textwrap
 
@@ -187,11 +187,10 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     while letters > 1 and (found := text_width(scratch, lines, size)) > width:
         letters = max(1, min(letters - 1, int(letters * width / found)))
         lines = textwrap.wrap(text, letters)
-    if len(lines) > 1 and " " not in lines[-1] and lines[-2].count(" ") > 2:
-        rest, _, word = lines[-2].rpartition(" ")
-        if len(last := f"{word} {lines[-1]}") < letters / 2:
-            lines[-2:] = [rest, last]
-    return lines
+    even = lines
+    while even and len(even[-1]) < letters / 4 and len(shorter := textwrap.wrap(text, letters - 1)) == len(lines) > 1:
+        letters, even = letters - 1, shorter
+    return even if even is lines or text_width(scratch, even, size) <= width else lines
 
 
 def bare(axes: Axes, keep: Sequence[str] = ("bottom",)) -> None:

@@ -410,3 +410,15 @@ def test_no_word_stands_alone_on_a_last_line(text: str) -> None:
         lines = style.wrap(text, width, 7.0)
         assert " ".join(lines) == text
         assert len(lines) < 2 or " " in lines[-1] or lines[-2].count(" ") <= 2
+
+
+def test_a_last_line_is_no_leftover() -> None:
+    text = (
+        "Last epoch on the test split, recipe digits, 4 epochs of 1,438 images; error bars: ± std over 3 seeds; the axis "
+        "does not start at 0."
+    )
+    for width in (2.0, 3.2, 4.4, 5.6, 6.8):
+        lines = style.wrap(text, width, 7.0)
+        assert " ".join(lines) == text and len(lines) > 1
+        assert len(lines[-1]) >= max(map(len, lines)) / 5, lines
+    assert style.wrap("", 3.0, 7.0) == []
