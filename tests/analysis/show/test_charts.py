@@ -414,8 +414,8 @@ def test_no_word_stands_alone_on_a_last_line(text: str) -> None:
 
 def test_a_last_line_is_no_leftover() -> None:
     text = (
-        "Last epoch on the test split, recipe digits, 4 epochs of 1,438 images; error bars: ± std over 3 seeds; the axis "
-        "does not start at 0."
+        "Last epoch on the test split, recipe digits, 4 epochs of 1,438 images; error bars: ± std over 3 seeds; the "
+        "axis does not start at 0."
     )
     for width in (2.0, 3.2, 4.4, 5.6, 6.8):
         lines = style.wrap(text, width, 7.0)
