@@ -11,6 +11,7 @@ from analysis.compare import effects
 from analysis.compare.effect_search import Interaction, search
 from analysis.compare.effects import Cases, Judgement, Model, Pair, Share
 from analysis.compare.stats import Change
+from analysis.compare.summary import paper_table, spelled
 from ladder.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Answer:
         tried = Counter(step for network in networks for step in network if network - {step} in networks)
         once = tried == Counter(self.cases.steps)
         return once and len(networks) == len(tried) + 1 and not self.cases.factors
+
+    @property
+    def data_name(self) -> str:
+        """The data set of the runs as people write it."""
+        return spelled(str(self.cases.runs.iloc[0]["data"]))
 
     @property
     def unit(self) -> str:
@@ -104,7 +110,6 @@ def answer(
 
 def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[str, Change]]:
     """The steps' changes elsewhere, in points of top-1, and what to call it."""
-    from analysis.compare.summary import paper_table
     from analysis.read.load import load
     from ladder.networks.rungs import list_ladders, load_ladder
 

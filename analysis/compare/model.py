@@ -94,25 +94,25 @@ class Fit:
         found = [pair for pair in pairs if pair[0] in places and pair[1] in places]
         if not found:
             return [None] * len(pairs)
-        weights = np.zeros((len(found), len(self.names)))
-        for row, (before, after) in zip(weights, found, strict=True):
-            row[places[after]] += 1
-            row[places[before]] -= 1
-        known = iter(self.contrasts(weights, level, kind))
+        known = iter(self.contrasts(self.differences(found), level, kind))
         return [next(known) if pair in found else None for pair in pairs]
 
-    def draws(self, pairs: Sequence[tuple[str, str]], count: int, seed: int) -> Array | None:
-        """The changes of `pairs` of effects as other runs might give them, (count, pairs); None: noise not known.
+    def differences(self, pairs: Sequence[tuple[str, str]]) -> Array:
+        """The weights of the second of each pair of effects less the first, (pairs, effects)."""
+        return np.array([[(n == after) - float(n == before) for n in self.names] for before, after in pairs])
+
+    def draws(self, weights: Array, count: int, seed: int) -> Array | None:
+        """Contrasts, `weights` (contrasts, effects), as other runs might give them, (count, contrasts).
 
         The estimates with errors drawn from a multivariate t: those of the fit, as far as its runs tell their size.
+        None where the noise of one of them is not known.
         """
-        if any(change is None or change.half != change.half for change in self.changes(pairs, kind="each")):
+        if any(change.half != change.half for change in self.contrasts(weights, kind="each")):
             return None
-        weights = np.array([[(n == after) - float(n == before) for n in self.names] for before, after in pairs])
         random = np.random.default_rng(seed)
         out = np.tile(weights @ self.estimates, (count, 1))
         for part in self.components:
-            normal = random.multivariate_normal(np.zeros(len(pairs)), weights @ part.covariance @ weights.T, count)
+            normal = random.multivariate_normal(np.zeros(len(weights)), weights @ part.covariance @ weights.T, count)
             size = random.chisquare(part.freedom, (count, 1)) / part.freedom if np.isfinite(part.freedom) else 1.0
             out += normal / np.sqrt(size)
         return out

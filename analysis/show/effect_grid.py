@@ -63,8 +63,8 @@ def _times(value: float) -> str:
 
 
 def _title(answer: Answer) -> str:
-    data = answer.cases.runs.iloc[0]["data"]
-    return f"{answer.cases.ladder.title} ({answer.cases.ladder.name}) on {data}: what each step is worth"
+    ladder = answer.cases.ladder
+    return f"{ladder.title} ({ladder.name}) on {answer.data_name}: what each step is worth"
 
 
 def _subtitle(answer: Answer) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis import agreement
+from analysis import agreement, effects
 from ladder.errors import UserError
 
 RUNGS = ("resnet", "stage_ratio", "patchify_stem", "depthwise_conv", "increase_width")
@@ -92,6 +92,45 @@ def test_a_walk_beside_a_star_is_told(
     assert "CHANGES OF TWO KINDS, which need not agree: walked: from the rung before; star: from the base" in (
         " ".join(capsys.readouterr().out.split())
     )
+
+
+def test_a_design_stands_beside_a_walk_by_its_effects(
+    make_study: Callable[..., Any], walk: Walk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gains = dict(zip(RUNGS[1:], (1.0, -2.0, 3.0, 4.0), strict=True))
+    designed = make_study("designed")
+    for number in range(16):
+        steps = [step for bit, step in enumerate(gains) if number >> bit & 1 or step == "depthwise_conv"]
+        for seed in range(2):
+            top1 = 50 + sum(gains[step] for step in steps) + 0.01 * ((number + seed) % 3)
+            designed.run("steps_" + "-".join(steps), seed, top1, steps=steps)
+    one = walk("one", tuple(gains.values()))
+    found = told(capsys, str(designed.root), one)
+    assert found["kinds"] == ["design", "chain"]
+    assert [s["rung"] for s in found["steps"]] == ["stage_ratio", "patchify_stem", "increase_width"]
+    for step in found["steps"]:
+        assert step["ours"]["change"] == pytest.approx(gains[step["rung"]], abs=0.02)
+        assert step["ours"]["low"] < gains[step["rung"]] < step["ours"]["high"]
+    assert (found["tau"], found["low"], found["high"]) == pytest.approx((1, 1, 1))
+    assert [s["rung"] for s in told(capsys, one, str(designed.root))["steps"]] == [s["rung"] for s in found["steps"]]
+    assert agreement.main([str(designed.root), one]) == 0
+    assert "designed: averaged over contexts; one: from the rung before" in " ".join(capsys.readouterr().out.split())
+
+
+def test_effects_agree_with_what_ladder_effects_says(capsys: pytest.CaptureFixture[str]) -> None:
+    design = "runs/published/demo_design"
+    found = told(capsys, design, "convnext_t")
+    assert effects.main([design, "--format", "json"]) == 0
+    said = {one["step"]: one for one in json.loads(capsys.readouterr().out)["effects"]}
+    for step in found["steps"]:
+        effect = said[step["rung"]]
+        ours = step["ours"]
+        assert (ours["change"], ours["low"], ours["high"]) == (
+            effect["effect"],
+            effect["effect_low"],
+            effect["effect_high"],
+        )
+    assert found["doubts"] == ["digits: STEPS DO NOT ADD UP, ladder effects tells on what they depend"]
 
 
 def test_each_side_is_narrowed_by_itself(make_study: Callable[..., Any], walk: Walk) -> None:

@@ -169,7 +169,7 @@ def draw_half_normal(answer: Answer, columns: int = 2) -> Figure | None:
 def _about(answer: Answer) -> str:
     run = answer.cases.runs.iloc[0]
     at_once = ", for all effects at once" if answer.interval == "all" else ""
-    return f"{run['data']}, {run['eval_split']} split, {len(answer.cases.rows)} runs; bars: 95% interval{at_once}"
+    return f"{answer.data_name}, {run['eval_split']} split, {len(answer.cases.rows)} runs; bars: 95% interval{at_once}"
 
 
 def _rows(answer: Answer, names: list[str], note: str, columns: int) -> tuple[Figure, Axes]:
