@@ -356,14 +356,19 @@ def far_below(odds: Array) -> NDArray[np.bool_]:
 
 
 def walk_changes(data: Cases, interval: str = "all") -> dict[str, Change]:
-    """What each step changed in the walk, by the study's runs of the rungs alone; of neighbours that both were run."""
-    if data.ladder.kind != "chain" or data.factors:
+    """What each step changed in the walk, by the study's runs of the rungs alone; of neighbours that both were run.
+
+    Where other factors vary, at those of their levels at which most rungs were run.
+    """
+    if data.ladder.kind != "chain":
         return {}
     order = [step.name for step in data.ladder.steps]
-    values: dict[str, dict[int, float]] = {}
+    levels: dict[str, dict[str, dict[int, float]]] = {}
     for row, y in zip(data.rows, data.y, strict=True):
         if list(row.steps) == order[: len(row.steps)]:
-            values.setdefault(data.ladder.rungs[len(row.steps)].name, {})[row.seed] = float(y)
+            rung = data.ladder.rungs[len(row.steps)].name
+            levels.setdefault(row.key[1], {}).setdefault(rung, {})[row.seed] = float(y)
+    values = max(levels.values(), key=len, default={})
     names = [rung.name for rung in data.ladder.rungs]
     pairs = [(a, b) for a, b in pairwise(names) if a in values and b in values]
     if not pairs:

@@ -67,7 +67,7 @@ def test_several_experiments_are_a_sweep_each() -> None:
     several = runs_of(["experiment=demo,convmixer_kernel", "seed=0"])
     each = [run for name in ("demo", "convmixer_kernel") for run in runs_of([f"experiment={name}", "seed=0"])]
     assert [run.dir.path for run in several] == [run.dir.path for run in each]
-    assert len(several) == 13 + 6
+    assert len(several) == 13 + 12
     with pytest.raises(UserError, match="blend them into one; -m experiment=demo,convmixer_kernel"):
         runs_of(["experiment=[demo,convmixer_kernel]"])
     with pytest.raises(UserError, match="did you mean demo"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,19 @@ def test_of_a_walk_effects_are_the_changes_of_its_table() -> None:
         assert found.changes[row.rung].half == pytest.approx(row.change.half, rel=1e-3)
         assert found.walk[row.rung].delta == pytest.approx(row.change.delta)
     assert found.judgement.adds_up is None, "a step in one context says nothing of others"
+
+
+def test_a_walk_beside_a_design_of_a_recipe_value_keeps_its_changes() -> None:
+    random = np.random.default_rng(11)
+    walk = [tuple(STEPS[:n]) for n in range(len(STEPS) + 1)] * 2
+    subsets = [*walk, *every(SOME)]  # of which some are rungs, too
+    levels = [0.1] * len(walk) + [0.2] * 32
+    both = cases(subsets, random.normal(50, 1, len(subsets)), [*[0] * 13, *[1] * 13, *[2] * 32])
+    rows = tuple(replace(row, levels={"recipe.lr": lr}) for row, lr in zip(both.rows, levels, strict=True))
+    both = replace(both, rows=rows, factors={"recipe.lr": (0.1, 0.2)})
+    alone = both.part(np.array(levels) == 0.1)
+    assert len(effects.walk_changes(alone)) == len(STEPS)
+    assert effects.walk_changes(both) == effects.walk_changes(alone)
 
 
 @pytest.mark.parametrize(("study", "walk"), [("cifar10", True), ("convmixer_kernel", False), ("demo_design", None)])
