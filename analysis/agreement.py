@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   ladder agreement runs/cifar10 convnext_t          beside the paper's roadmap
   ladder agreement runs/cifar10 runs/fashion_mnist  beside another study
-  ladder agreement runs/designed convnext_t         a design's effects beside the paper's roadmap
+  ladder agreement runs/designed runs/cifar10 convnext_t    a design and a walk as one study, beside the paper's roadmap
 
 Steps are matched by name. A step helps or hurts where the 95% interval of its change leaves 0 out; else it is within
 seed noise. Two walks compare each step to the nearest one before it that both have; of a study with other subsets of
@@ -104,8 +104,10 @@ def _why(agreement: Agreement) -> str:
     return seeds
 
 
-def side_of(source: str, where: Mapping[str, str], option: str = "--where", interval: str = "all") -> Table | Answer:
-    """A study's one table, or its effects where it has networks beside those of the walk; a ladder's published table.
+def side_of(
+    sources: Sequence[str], where: Mapping[str, str], option: str = "--where", interval: str = "all"
+) -> Table | Answer:
+    """The one table of studies, or their effects where they have networks beside the walk's; a ladder's published one.
 
     Raises UserError for several tables, or none.
     """
@@ -114,15 +116,15 @@ def side_of(source: str, where: Mapping[str, str], option: str = "--where", inte
     from analysis.read.load import load
     from ladder.networks.rungs import list_ladders, load_ladder
 
-    if source in list_ladders():
-        return paper_table(load_ladder(source), interval)
-    runs = load(source)
+    if sources[0] in list_ladders():
+        return paper_table(load_ladder(sources[0]), interval)
+    runs = load(sources)
     if (effects := effects_of(runs, where, interval)) is not None:
         return effects
     tables = summarise(runs, where=where, interval=interval)
     if len(tables) > 1:
         names = ", ".join(f"{table.ladder} on {table.data_name}" for table in tables)
-        raise UserError(f"{source} holds several tables ({names}): keep one with {option} KEY=VALUE")
+        raise UserError(f"{' and '.join(sources)} holds several tables ({names}): keep one with {option} KEY=VALUE")
     return tables[0]
 
 
@@ -133,7 +135,7 @@ def _name(side: Table | Answer) -> str:
 
 
 @command("agreement", examples=EXAMPLES)
-@options.study()
+@options.studies()
 @click.argument("other", shell_complete=options.ladders, help="a ladder with published numbers, or another study")
 @options.output_format("text", "md", "json")
 @options.out()
@@ -141,7 +143,7 @@ def _name(side: Table | Answer) -> str:
 @options.where("--other-where", "only runs of the other study with this value")
 @options.interval()
 def main(
-    study: str,
+    study: tuple[str, ...],
     other: str,
     kind: str,
     out: Path | None,
@@ -154,13 +156,13 @@ def main(
     from analysis.show.formats import markdown_grid, text_grid
     from ladder.networks.rungs import list_ladders
 
-    if study in list_ladders():
-        raise UserError(f"{study} is a ladder: give a study first, such as runs/demo")
+    if own := next((name for name in study if name in list_ladders()), None):
+        raise UserError(f"{own} is a ladder: give a study first, such as runs/demo")
     ours = side_of(study, where, interval=interval)
-    theirs = side_of(other, other_where, "--other-where", interval)
+    theirs = side_of([other], other_where, "--other-where", interval)
     names = [_name(side) for side in (ours, theirs)]
     if names[0] == names[1]:
-        names = [Path(study).name, Path(other).name]
+        names = [" and ".join(Path(name).name for name in study), Path(other).name]
     found = compare(ours, theirs, (names[0], names[1]))
     if kind == "json":
         content = strict_json(_plain(found), 1)

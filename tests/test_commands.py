@@ -70,7 +70,7 @@ def test_an_unknown_option_is_told_in_one_line_that_names_the_others(name: str) 
         (["table", "runs/demo", "--format", "yaml"], "'yaml' is not one of 'text', 'md', 'csv'"),
         (["table", "runs/demo", "--where", "recipe.lr"], "--where recipe.lr: must be KEY=VALUE"),
         (["agreement"], "missing STUDY: a folder of runs"),
-        (["agreement", "a", "b", "c"], "unexpected extra argument"),
+        (["images", "a", "b", "c", "d"], "unexpected extra argument"),
         (["export", "runs/demo"], "missing --out"),
         (["cost", "convnext_t", "--image-size", "big"], "'--image-size': 'big' is not a valid integer"),
         (["status", "runs/demo", "--watch=soon"], "'--watch': 'soon' is not a valid float"),

@@ -113,6 +113,9 @@ def test_a_design_stands_beside_a_walk_by_its_effects(
         assert step["ours"]["low"] < gains[step["rung"]] < step["ours"]["high"]
     assert (found["tau"], found["low"], found["high"]) == pytest.approx((1, 1, 1))
     assert [s["rung"] for s in told(capsys, one, str(designed.root))["steps"]] == [s["rung"] for s in found["steps"]]
+    both = told(capsys, str(designed.root), one, "convnext_t")["steps"]
+    assert [s["rung"] for s in both] == list(RUNGS[1:])
+    assert all(s["ours"]["change"] == pytest.approx(gains[s["rung"]], abs=0.02) for s in both)
     assert agreement.main([str(designed.root), one]) == 0
     assert "designed: averaged over contexts; one: from the rung before" in " ".join(capsys.readouterr().out.split())
 
@@ -149,8 +152,9 @@ def test_each_side_is_narrowed_by_itself(make_study: Callable[..., Any], walk: W
 
 def test_mistakes(walk: Walk, make_study: Callable[..., Any]) -> None:
     one = walk("one", (1, 2))
-    with pytest.raises(UserError, match="is a ladder: give a study first"):
-        agreement.main(["convnext_t", one])
+    for given in (["convnext_t"], [one, "convnext_t"]):
+        with pytest.raises(UserError, match="convnext_t is a ladder: give a study first"):
+            agreement.main([*given, one])
     lonely = make_study("lonely")
     lonely.run("gelu", 0, 50.0)
     with pytest.raises(UserError, match="0 finished steps in common"):
