@@ -134,7 +134,7 @@ def spread(studies: Sequence[str], data: str) -> Spread:
     if data == "imagenet":
         return Spread(float(np.mean(np.square(papers)) ** 0.5), f"ASSUMED: {example}")
     return Spread(
-        ASSUMED_STD, f"ASSUMED, as a small network on a tenth of CIFAR-10 has; {example}; --study tells yours"
+        ASSUMED_STD, f"ASSUMED, as a small network on a fifth of CIFAR-10 has; {example}; --study tells yours"
     )
 
 

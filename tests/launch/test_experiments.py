@@ -14,7 +14,8 @@ STUDIES = {
     "cifar10": (48, "convnext_mini", "cifar10", 3),
     "cifar10_design": (48, "convnext_mini", "cifar10", 3),
     "cifar10_full": (48, "convnext_mini", "cifar10", 3),
-    "convmixer_kernel": (36, "convmixer_32", "cifar10", 3),
+    "convmixer_kernel": (18, "convmixer_32", "cifar10", 3),
+    "convmixer_patches": (36, "convmixer_32", "cifar10", 3),
     "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
     "convmixer_cifar10": (48, "convmixer_cifar10", "cifar10", 3),
     "demo_design": (39, "convnext_mini", "digits", 3),
@@ -67,7 +68,7 @@ def test_several_experiments_are_a_sweep_each() -> None:
     several = runs_of(["experiment=demo,convmixer_kernel", "seed=0"])
     each = [run for name in ("demo", "convmixer_kernel") for run in runs_of([f"experiment={name}", "seed=0"])]
     assert [run.dir.path for run in several] == [run.dir.path for run in each]
-    assert len(several) == 13 + 12
+    assert len(several) == 13 + 6
     with pytest.raises(UserError, match="blend them into one; -m experiment=demo,convmixer_kernel"):
         runs_of(["experiment=[demo,convmixer_kernel]"])
     with pytest.raises(UserError, match="did you mean demo"):
