@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 POWER = 0.8
 MOST = 100_000  # seeds that are searched
 
-# Points between runs of one rung, where no study says better: that of the small ladder on a tenth of CIFAR-10.
+# Points between runs of one rung, where no study says better: that of the small ladder on a fifth of CIFAR-10.
 ASSUMED_STD = 0.6
 
 

@@ -155,7 +155,7 @@ def summarise(
         raise unknown("noise", noise, NOISES)
     found = groups(runs, tuple(compare), dict(where or {}), variants=True)
     # Of which table a run is that has no folder yet is known where there is but one.
-    waiting = len(to_come(runs)) if len(found) == 1 and not where else 0
+    waiting = to_come(runs) if len(found) == 1 and not where else []
     return [_table(group, interval, noise, complete, waiting) for group in found]
 
 
@@ -185,7 +185,7 @@ def paper_table(ladder: Ladder, interval: str = "all") -> Table:
     return _with_changes(table)
 
 
-def _table(group: Group, interval: str, noise: str, complete: bool, waiting: int) -> Table:
+def _table(group: Group, interval: str, noise: str, complete: bool, waiting: Sequence[str]) -> Table:
     runs, ladder = group.runs, group.ladder
     entries = layout(ladder, runs)
     by_rung = {str(rung): part for rung, part in runs.groupby("rung", dropna=True)}
@@ -363,25 +363,26 @@ def _int(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
 
 
-def _notes(runs: pd.DataFrame, table: Table, waiting: int) -> list[str]:
+def _notes(runs: pd.DataFrame, table: Table, waiting: Sequence[str]) -> list[str]:
     """What a reader must know about the runs behind a table: counts, failures, gaps, mixed code and devices.
 
     `waiting`: runs that the study was asked for, and that have no folder yet.
     """
     rows = table.rows
     counts = {str(k): int(v) for k, v in runs["state"].value_counts().items()}
-    counts |= {"pending": counts.get("pending", 0) + waiting} if waiting else {}
+    counts |= {"pending": counts.get("pending", 0) + len(waiting)} if waiting else {}
     rest = [f"{counts[s]} {s}" for s in ("failed", "unreadable", "running", "stopped", "pending") if s in counts]
     notes = [f"! {doubt}" for doubt in _few([doubt for row in rows for doubt in row.doubts])]
     notes += _spread(table)
-    notes += [f"{counts['done']} of {len(runs) + waiting} runs done" + (f" ({', '.join(rest)})" if rest else "")]
+    notes += [f"{counts['done']} of {len(runs) + len(waiting)} runs done" + (f" ({', '.join(rest)})" if rest else "")]
     failed = [f"{r.rung} seed {r.seed}: {_clip(r.error)}" for r in runs[runs["state"] == "failed"].itertuples()]
     if failed:
         notes.append("failed: " + _some(failed, "; "))
     if table.not_run:
         notes.append("not run: " + _some([row.rung for row in table.not_run], ", ", 16))
-    have = set(zip(runs["rung"].tolist(), runs["seed"].tolist(), strict=True))
-    gaps = [f"{row.rung} seed {s}" for row in rows if row.runs for s in table.seeds if (row.rung, s) not in have]
+    have = {f"{rung}-s{seed}" for rung, seed in zip(runs["rung"], runs["seed"], strict=True)}
+    have |= {name.rpartition("-")[0] for name in waiting}  # of RUNG-sSEED-HASH
+    gaps = [f"{row.rung} seed {s}" for row in rows if row.runs for s in table.seeds if f"{row.rung}-s{s}" not in have]
     if gaps:
         notes.append(f"{len(gaps)} not launched, by the seeds of the other rungs: " + _some(gaps, ", "))
     done = runs[runs["state"] == "done"]

@@ -138,6 +138,11 @@ def test_what_a_study_was_asked_for_counts_also_while_it_runs(make_study: Make) 
     remember(study.root, "ladder train -m again", ["gelu-s1-00000000"])
     assert "6 of 8 runs done (2 pending)" in only(study).notes
     assert "2 of 2 runs done" in only(study, where={"seed": "0"}).notes, "what has no folder has no seed"
+    study.run("gelu", 0, 91.0)
+    remember(study.root, "ladder train -m", [*names, "gelu-s1-00000000"])
+    assert [note for note in only(study).notes if "gelu" in note] == [
+        "1 not launched, by the seeds of the other rungs: gelu seed 2"
+    ], "seed 1 is pending"
 
 
 def test_a_run_whose_figures_are_not_those_of_a_trained_network_is_marked(make_study: Make) -> None:
