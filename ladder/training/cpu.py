@@ -1,11 +1,12 @@
 """Owns how a network is computed on a CPU: other algorithms for convolutions that torch is slow at, memory kept.
 
-oneDNN, which computes torch's convolutions, is far below the speed of the processor on small feature maps, 4 x 4 pixels
-and less, where small images spend much of their time; `python benchmarks/step.py` measures what is gained:
+oneDNN, which computes torch's convolutions, is far below the speed of the processor where small images spend much of
+their time; `python benchmarks/step.py` measures what is gained:
 
-- a depthwise convolution whose kernel is wider than the map: the gradient by its weights falls back to a plain loop,
-  on a map of one pixel the convolution itself too;
-- a pointwise convolution of images channels-last is one matrix product, and the BLAS is better at it.
+- the gradient of a depthwise convolution by its weights takes up to ten times as long as the convolution itself where
+  the kernel is large, and falls back to a plain loop where it is wider than the map (on a map of one pixel the
+  convolution itself does, too). It is a convolution as well, of the input by the gradient of the output;
+- a pointwise convolution of images channels-last is one matrix product, and the BLAS is better at it on small maps.
 
 glibc returns large blocks to the kernel when they are freed, and each step faults the same pages in again.
 
@@ -15,32 +16,20 @@ Parameters, their names and the numbers that come out stay, but for the last bit
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_POSITIONS = 16  # of the largest feature map that is "small"
+_POSITIONS = 16  # of the largest feature map that is small for a pointwise convolution
+_LARGE = 7  # kernels from here on, of stride 1; smaller ones oneDNN is good at, where they fit into the map
+_CACHED = 2**17  # numbers of input and output that are convolved at once, so that they stay in the cache
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
-@lru_cache(maxsize=256)
-def _taps(size: tuple[int, int], out: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """Which tap of the kernel joins an output and an input pixel: (taps, outputs x inputs), of 0 and 1."""
-    found = torch.zeros(*kernel, *out, *size)
-    for y in range(out[0]):
-        for x in range(out[1]):
-            top, left = y * stride[0] - kernel[0] // 2, x * stride[1] - kernel[1] // 2
-            for v in range(max(0, -top), min(kernel[0], size[0] - top)):
-                for u in range(max(0, -left), min(kernel[1], size[1] - left)):
-                    found[v, u, y, x, top + v, left + u] = 1
-    return found.reshape(kernel[0] * kernel[1], -1)
-
-
-class _SmallDepthwise(torch.autograd.Function):
-    """A depthwise convolution; the gradient by its weights from the products of all pairs of an output and an input."""
+class _DepthwiseFunction(torch.autograd.Function):
+    """A depthwise convolution with the gradient by its weights as below."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, module: Depthwise) -> Tensor:
@@ -58,15 +47,29 @@ class _SmallDepthwise(torch.autograd.Function):
             mask = [True, False, False]
             dx = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, mask)[0]
         if by_weight:
-            batch, channels = x.shape[:2]
-            taps = _taps(x.shape[2:], grad.shape[2:], weight.shape[2:], tuple(ctx.geometry[0]))
-            inputs = x.permute(0, 2, 3, 1).reshape(batch, 1, -1, channels)
-            outputs = grad.permute(0, 2, 3, 1).reshape(batch, -1, 1, channels)
-            pairs = (outputs * inputs).sum(0).reshape(-1, channels)
-            dw = (taps @ pairs).t().reshape(weight.shape)
+            dw = _by_weight(grad, x, weight.shape[2:], ctx.geometry[0])
         if by_bias:
             db = grad.sum((0, 2, 3))
         return dx, dw, db, None
+
+
+def _by_weight(grad: Tensor, x: Tensor, kernel: tuple[int, int], stride: list[int]) -> Tensor:
+    """The gradient (C, 1, *kernel) by the weights: each plane of `x` (B, C, H, W) convolved by that of `grad`.
+
+    Image by image, as many at once as the cache holds: all their planes are the channels of one depthwise convolution.
+    """
+    if stride != [1, 1]:  # as if the pixels between had been computed, and did not count
+        kept, grad = grad, torch.zeros_like(x)
+        grad[:, :, :: stride[0], :: stride[1]] = kept
+    channels, padding = x.shape[1], (kernel[0] // 2, kernel[1] // 2)
+    images = max(1, _CACHED // (x[0].numel() + grad[0].numel()))
+    found = x.new_zeros(channels, *kernel)
+    for inputs, filters in zip(x.split(images), grad.split(images), strict=True):
+        count = len(inputs) * channels
+        planes = inputs.permute(2, 3, 0, 1).reshape(1, *x.shape[2:], count).permute(0, 3, 1, 2)
+        taps = filters.permute(2, 3, 0, 1).reshape(*x.shape[2:], count).permute(2, 0, 1)[:, None]
+        found += F.conv2d(planes, taps, None, 1, padding, 1, count).reshape(-1, channels, *kernel).sum(0)
+    return found[:, None]
 
 
 class Depthwise(nn.Conv2d):
@@ -75,14 +78,15 @@ class Depthwise(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (nn.Conv2d's name)
         """(B, C, H, W) to (B, C, H', W')."""
         height, width = input.shape[2:]
-        small = height * width <= _POSITIONS and (height < self.kernel_size[0] or width < self.kernel_size[1])
-        if not small or not _plain(input, self.weight):
+        wide = height < self.kernel_size[0] or width < self.kernel_size[1]
+        large = max(self.kernel_size) >= _LARGE and self.stride == (1, 1)
+        if not (wide or large) or not _plain(input, self.weight):
             return super().forward(input)
         if height * width == 1:  # only the middle of the kernel meets a pixel
             middle = self.weight[:, 0, self.kernel_size[0] // 2, self.kernel_size[1] // 2].reshape(1, -1, 1, 1)
             out = input * middle
             return out if self.bias is None else out + self.bias.reshape(1, -1, 1, 1)
-        return _SmallDepthwise.apply(input, self.weight, self.bias, self)  # type: ignore[no-any-return]
+        return _DepthwiseFunction.apply(input, self.weight, self.bias, self)  # type: ignore[no-any-return]
 
 
 class Pointwise(nn.Conv2d):
