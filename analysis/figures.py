@@ -111,7 +111,7 @@ def _charts(
         tables = summarise(runs, compare=compare, where=where, interval=interval)
         curves = load_curves(runs)
         yield from (chart for _, chart in study_charts(tables, curves))
-        if len(tables) == 1 and (effects := effects_of(runs, where, interval, beside)) is not None:
+        if not compare and (effects := effects_of(runs, where, interval, beside)) is not None:
             yield from effect_charts(effects)
 
 

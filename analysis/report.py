@@ -80,7 +80,7 @@ class Contents:
 
     runs: pd.DataFrame
     tables: list[Table]
-    charts: list[tuple[Table, Chart]]
+    charts: list[tuple[Table | Answer, Chart]]
     skipped: list[str]
     options: tuple[str, ...] = ()  # of the command line that makes it
     waiting: tuple[str, ...] = ()  # runs that were asked for and have no folder yet
@@ -102,10 +102,10 @@ def gather(
     every = load(study, on_skip=skipped.append)
     runs = only(every, where or {})
     tables = summarise(every, compare=compare, where=where, interval=interval)
-    charts = list(study_charts(tables, load_curves(runs, on_skip=skipped.append)))
-    effects = effects_of(every, where, interval) if len(tables) == 1 else None
+    charts: list[tuple[Table | Answer, Chart]] = list(study_charts(tables, load_curves(runs, on_skip=skipped.append)))
+    effects = None if compare else effects_of(every, where, interval)
     if effects is not None:
-        charts += [(tables[0], chart) for chart in effect_charts(effects)]
+        charts += [(effects, chart) for chart in effect_charts(effects)]
     options = [f"--compare {key}" for key in compare] + [f"--where {k}={v}" for k, v in (where or {}).items()]
     options += [] if interval == "all" else [f"--interval {interval}"]
     drawn = [(of, replace(c, draw=cache(c.draw))) for of, c in charts]
@@ -117,6 +117,8 @@ def compose(contents: Contents, title: str | None = None) -> str:
     """The page; its title is that of the studies unless another is given."""
     from analysis.compare.reproduce import launches
     from analysis.show import page
+    from analysis.show.effect_grid import effects_grid
+    from analysis.show.formats import html_grid
 
     runs, tables = contents.runs, contents.tables
     name = title or "Study " + ", ".join(dict.fromkeys(runs["study"]))
@@ -124,7 +126,11 @@ def compose(contents: Contents, title: str | None = None) -> str:
     for number, table in enumerate(tables):
         mine = [chart for of, chart in contents.charts if of is table]
         mark = f"-{number}" if len(tables) > 1 else ""
-        sections += _table_sections(table, mine, mark, len(tables) > 1, contents.effects)
+        sections += _table_sections(table, mine, mark, len(tables) > 1)
+    if contents.effects is not None:
+        worth = html_grid(effects_grid(contents.effects, titles=True), level=3)
+        worth += "\n".join(page.picture(chart) for of, chart in contents.charts if of is contents.effects)
+        sections.insert(1, ("effects", "What each step is worth on average", worth))
     launched = launches(runs)
     sections.append(("runs", "Runs and failures", _failures(contents)))
     sections.append(("configuration", "Configuration", _configuration(runs, tables)))
@@ -132,25 +138,19 @@ def compose(contents: Contents, title: str | None = None) -> str:
     return page.page(name, sections)
 
 
-def _table_sections(
-    table: Table, charts: Sequence[Chart], mark: str, several: bool, effects: Answer | None
-) -> list[tuple[str, str, str]]:
+def _table_sections(table: Table, charts: Sequence[Chart], mark: str, several: bool) -> list[tuple[str, str, str]]:
     from analysis.show import page
     from analysis.show.cells import heading
-    from analysis.show.effect_grid import effects_grid
-    from analysis.show.formats import html_grid, html_table
+    from analysis.show.formats import html_table
 
     def pictures(*ends: str) -> str:
         return "\n".join(page.picture(chart) for chart in charts if chart.stem.endswith(ends))
 
-    worth = "" if effects is None else html_grid(effects_grid(effects, titles=True), level=3)
-    worth += pictures("effects", "interactions", "half_normal", "shapley")
     of = f": {heading(table)}" if several else ""
     parts = [
         ("ladder", f"The ladder{of}", _headline(table) + pictures("roadmap")),
         ("table", "Table", html_table(table, level=3)),
         ("changes", "What each step changed", pictures("changes")),
-        ("effects", "What each step is worth on average", worth),
         ("sizes", "Accuracy over sizes", pictures("sizes")),
         ("cost-accuracy", "Accuracy over cost", pictures("macs", "throughput")),
         ("curves", "Training curves", pictures("curves", "curves_loss")),

@@ -41,6 +41,12 @@ class Answer:
         return self.fit.pairs
 
     @property
+    def paired(self) -> tuple[str, ...]:
+        """The steps and factors of which some interaction is told."""
+        told = {name for one in self.interactions for name in one.pair}
+        return tuple(name for name in self.cases.names if name in told)
+
+    @property
     def one_context(self) -> bool:
         """Whether each step was tried in one context alone, as in a walk: effects are its changes."""
         networks = {frozenset(row.steps) for row in self.cases.rows}

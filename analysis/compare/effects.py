@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +24,8 @@ from analysis.compare.overrides import value
 from analysis.compare.stats import LEVEL, NAN, Change
 from analysis.read.configs import read_config, show
 from ladder.errors import UserError, unknown
-from ladder.launch.design_file import designs_in, steps_applied
-from ladder.launch.designs import Design, Row, coded
+from ladder.launch.design_file import steps_applied
+from ladder.launch.designs import Row, coded
 from ladder.networks.rungs import Ladder
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def cases(runs: pd.DataFrame, where: Mapping[str, str], response: str = "points"
         UserError: runs of several ladders or data sets, or that differ in more than steps, seed and what a design
             varied; a ladder that is not installed; nothing that varies.
     """
-    factors = _factors(runs)
+    factors = selection.varied(runs)
     groups = selection.groups(runs, tuple(factors), where)
     kinds = {(g.name, *_data_of(g.runs)) for g in groups}
     if len(kinds) > 1:
@@ -152,20 +151,6 @@ def _varied(all_runs: Cases) -> Cases:
         raise UserError(f"all {len(has)} finished runs are of one network: no step varies")
     common = tuple(name for name in order if name in everywhere)
     return replace(all_runs, steps=steps, factors=factors, common=common)
-
-
-def _factors(runs: pd.DataFrame) -> dict[str, tuple[Any, Any]]:
-    """The recipe values that the studies' designs varied."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for design in _designs(runs):
-        found |= {key: (levels[0], levels[1]) for key, levels in design.factors.items()}
-    return found
-
-
-def _designs(runs: pd.DataFrame) -> list[Design]:
-    """The designs that the studies of these runs were launched with."""
-    folders = dict.fromkeys(Path(path).parent for path in runs["path"])
-    return [design for folder in folders for design in designs_in(folder)]
 
 
 def _data_of(runs: pd.DataFrame) -> tuple[str, str]:
@@ -412,7 +397,7 @@ def shapley(data: Cases) -> list[Share]:
     for row, y in zip(data.rows, data.y, strict=True):
         top1.setdefault(frozenset(row.steps), []).append(float(y))
     changes: dict[str, list[float]] = {}
-    orders = [order for design in _designs(data.runs) for order in design.orders if not design.factors]
+    orders = [order for design in selection.designs_of(data.runs) for order in design.orders if not design.factors]
     for order in dict.fromkeys(orders):
         states = [frozenset((*data.common, *order[:i])) for i in range(len(order) + 1)]
         if all(state in top1 for state in states):

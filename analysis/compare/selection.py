@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare.overrides import OWN, ladder_of, overrides, recipe_of_rung, spec_of, spec_text, value
@@ -21,10 +22,12 @@ from analysis.read.configs import (
 )
 from ladder.common.nested import flatten
 from ladder.errors import UserError, unknown
+from ladder.launch.design_file import designs_in
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ladder.launch.designs import Design
     from ladder.networks.rungs import Ladder
 
 _CONTENT = "data.content"  # a digest of the images; runs of earlier versions have none
@@ -45,7 +48,7 @@ class Group:
 def groups(
     runs: pd.DataFrame, compare: Sequence[str], where: Mapping[str, str], *, variants: bool = False
 ) -> list[Group]:
-    """The runs parted by ladder, data set and compared values, each part checked.
+    """The runs parted by ladder, data set and compared values, each part checked. What a design varied is compared.
 
     With `variants`, runs of another choice of a compared `spec.FIELD` stand in the part of the plain rung, each choice
     a side rung of it (`gelu spec.norm=batch`), wherever every one of them has runs of the plain rung beside it.
@@ -53,6 +56,7 @@ def groups(
     Raises:
         UserError: no finished run; runs that differ in more than rung and seed; a key that no config has.
     """
+    compare = (*compare, *(key for key in varied(runs) if key not in (*compare, *where)))
     runs = of_known_settings(only(runs, where), compare)
     states = runs["state"].value_counts()
     if not states.get("done", 0):
@@ -74,6 +78,20 @@ def groups(
                 said = (*_check(part, known, beside), *(changed := _overridden(part, known, beside)))
                 out.append(Group(str(ladder), known, part, choice, (*notes, *note, *said), bool(changed or beside)))
     return out
+
+
+def designs_of(runs: pd.DataFrame) -> list[Design]:
+    """The designs that the studies of these runs were launched with."""
+    folders = dict.fromkeys(Path(path).parent for path in runs["path"])
+    return [design for folder in folders for design in designs_in(folder)]
+
+
+def varied(runs: pd.DataFrame) -> dict[str, tuple[Any, Any]]:
+    """The recipe values that the studies' designs varied: config key, low and high level."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for design in designs_of(runs):
+        found |= {key: (levels[0], levels[1]) for key, levels in design.factors.items()}
+    return found
 
 
 def only(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:

@@ -382,7 +382,8 @@ def _notes(runs: pd.DataFrame, table: Table, waiting: Sequence[str]) -> list[str
         notes.append("not run: " + _some([row.rung for row in table.not_run], ", ", 16))
     have = {f"{rung}-s{seed}" for rung, seed in zip(runs["rung"], runs["seed"], strict=True)}
     have |= {name.rpartition("-")[0] for name in waiting}  # of RUNG-sSEED-HASH
-    gaps = [f"{row.rung} seed {s}" for row in rows if row.runs for s in table.seeds if f"{row.rung}-s{s}" not in have]
+    rungs = [row.rung for row in rows if row.runs and row.kind in ("main", "side")]  # subsets have what seeds they have
+    gaps = [f"{rung} seed {s}" for rung in rungs for s in table.seeds if f"{rung}-s{s}" not in have]
     if gaps:
         notes.append(f"{len(gaps)} not launched, by the seeds of the other rungs: " + _some(gaps, ", "))
     done = runs[runs["state"] == "done"]

@@ -144,8 +144,8 @@ def _adding_up(answer: Answer) -> str:
 
 
 def matrix_grid(answer: Answer) -> Grid:
-    """What each step makes of another one's effect; only pairs that the runs tell apart."""
-    names = answer.cases.names
+    """What each step makes of another one's effect; only pairs that the runs tell apart, only steps that have such."""
+    names = answer.paired
     known = {one.pair: one for one in answer.interactions}
     columns = [Column("step", left=True), *(Column(str(i + 1)) for i in range(len(names) - 1))]
     lines = []

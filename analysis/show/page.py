@@ -83,8 +83,9 @@ def picture(chart: Chart) -> str:
         return ""
     narrow = _svg(chart, 1)
     alt = html.escape(chart.title)
+    place = html.escape(f"figure-{chart.stem}")
     return (
-        f'<figure id="{html.escape(chart.stem)}"><picture><source media="(max-width: {PHONE}px)" srcset="{narrow}">'
+        f'<figure id="{place}"><picture><source media="(max-width: {PHONE}px)" srcset="{narrow}">'
         f'<img src="{wide}" alt="{alt}"></picture><figcaption>{alt}</figcaption></figure>'
     )
 

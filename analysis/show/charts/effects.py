@@ -69,8 +69,8 @@ def draw_shapley(answer: Answer, columns: int = 2) -> Figure | None:
 
 def draw_interactions(answer: Answer, columns: int = 2) -> Figure | None:
     """What each step makes of another one's effect, as a matrix; None where interactions were not looked for."""
-    names = answer.cases.names
-    if not answer.interactions:
+    names = answer.paired
+    if not names:
         return None
     count = len(names)
     values = np.full((count, count), np.nan)

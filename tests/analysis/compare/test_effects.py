@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis import figures, report
 from analysis.compare import effect_search, effects
 from analysis.compare.effect_answer import answer
 from analysis.compare.effects import Cases
@@ -232,6 +234,14 @@ def test_recipe_values_of_a_design_are_factors(study_type: Any, tmp_path: Path) 
     assert {k: c.delta for k, c in found.changes.items()} == pytest.approx(
         {"gelu": 2, "layer_norm": 0, "recipe.mixup": -3}, abs=1e-9
     )
+    tables = summarise(load(tmp_path / "mixed"))
+    assert [table.choice for table in tables] == [{"recipe.mixup": 0.0}, {"recipe.mixup": 0.8}]
+    assert not any("not launched" in note for table in tables for note in table.notes)
+    assert figures.main([str(study.root), "--only", "effects", "--formats", "svg", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "effects.svg").exists()
+    page = report.compose(report.gather(study.root))
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) and {"effects", "table-0", "table-1"} <= set(ids)
 
 
 @pytest.fixture(scope="module")
