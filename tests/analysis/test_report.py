@@ -49,6 +49,7 @@ class Page(HTMLParser):
             elif name == "href":
                 self.links.append(value or "")
             elif name == "id":
+                assert value not in self.ids, "a link would find the first of two"
                 self.ids.add(value or "")
 
     def handle_endtag(self, tag: str) -> None:
@@ -102,7 +103,15 @@ def test_the_page_says_what_a_reader_needs(built: tuple[str, list[str]]) -> None
     assert "What each step is worth on average" not in page.text, "of a walk its table says it"
     assert len(skipped) == 1 and skipped[0].endswith("not a run folder (no status.json, result.json or config.yaml)")
     assert {link.removeprefix("#") for link in page.links} <= page.ids
-    assert {"roadmap", "changes", "macs", "curves", "blocks", "cost_by_kind", "reproduce"} <= page.ids
+    assert {
+        "figure-roadmap",
+        "changes",
+        "figure-macs",
+        "curves",
+        "blocks",
+        "figure-cost_by_kind",
+        "reproduce",
+    } <= page.ids
 
 
 def test_everything_is_in_the_page(built: tuple[str, list[str]]) -> None:
