@@ -105,7 +105,11 @@ def _why(agreement: Agreement) -> str:
 
 
 def side_of(
-    sources: Sequence[str], where: Mapping[str, str], option: str = "--where", interval: str = "all"
+    sources: Sequence[str],
+    where: Mapping[str, str],
+    option: str = "--where",
+    interval: str = "all",
+    without_collapsed: bool = False,
 ) -> Table | Answer:
     """The one table of studies, or their effects where they have networks beside the walk's; a ladder's published one.
 
@@ -119,7 +123,7 @@ def side_of(
     if sources[0] in list_ladders():
         return paper_table(load_ladder(sources[0]), interval)
     runs = load(sources)
-    if (effects := effects_of(runs, where, interval)) is not None:
+    if (effects := effects_of(runs, where, interval, without_collapsed=without_collapsed)) is not None:
         return effects
     tables = summarise(runs, where=where, interval=interval)
     if len(tables) > 1:
@@ -142,6 +146,7 @@ def _name(side: Table | Answer) -> str:
 @options.where()
 @options.where("--other-where", "only runs of the other study with this value")
 @options.interval()
+@options.without_collapsed()
 def main(
     study: tuple[str, ...],
     other: str,
@@ -150,6 +155,7 @@ def main(
     where: dict[str, str],
     other_where: dict[str, str],
     interval: str,
+    without_collapsed: bool,
 ) -> None:
     """Do a study's steps gain what they gained in the paper, or in another study?"""
     from analysis.compare.agreement import compare
@@ -158,8 +164,8 @@ def main(
 
     if own := next((name for name in study if name in list_ladders()), None):
         raise UserError(f"{own} is a ladder: give a study first, such as runs/demo")
-    ours = side_of(study, where, interval=interval)
-    theirs = side_of([other], other_where, "--other-where", interval)
+    ours = side_of(study, where, interval=interval, without_collapsed=without_collapsed)
+    theirs = side_of([other], other_where, "--other-where", interval, without_collapsed)
     names = [_name(side) for side in (ours, theirs)]
     if names[0] == names[1]:
         names = [" and ".join(Path(name).name for name in study), Path(other).name]

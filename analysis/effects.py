@@ -46,7 +46,7 @@ add up; where they do not, the interactions are told first. Collapsed runs are n
     show_default=True,
     help="points of top-1, or its log odds, where top-1 is near 100% or runs collapsed",
 )
-@click.option("--without-collapsed", is_flag=True, help="leave out runs far below all others")
+@options.without_collapsed()
 @click.option("--beside", metavar="SOURCE", help="a ladder with published numbers, or another study, to stand beside")
 @click.option("--best", is_flag=True, help="subsets expected to be best, and how to train them")
 @click.option("--max-macs", type=click.FloatRange(0, min_open=True), metavar="M", help="--best: at most, in millions")

@@ -48,6 +48,7 @@ Charts are drawn on white, one or two columns of a paper wide. The paths written
 @options.compare("charts")
 @options.where()
 @options.interval()
+@options.without_collapsed()
 @click.option("--beside", metavar="SOURCE", help="effects beside a ladder's published numbers, or another study's")
 def main(
     study: tuple[str, ...],
@@ -61,6 +62,7 @@ def main(
     where: dict[str, str],
     interval: str,
     beside: str | None,
+    without_collapsed: bool,
 ) -> None:
     """The charts of a study: the paper's Figure 2 of your own runs, accuracy over cost, curves, blocks."""
     from analysis.show.collection import check_formats
@@ -75,7 +77,7 @@ def main(
     out = out or (place_in(study[0], "figures") if study else Path("figures"))
     met: list[str] = []
     drawn = 0
-    for chart in _charts(study, paper, compare, where, interval, beside):
+    for chart in _charts(study, paper, compare, where, interval, beside, without_collapsed):
         met.append(chart.stem)
         if only and not any(word in chart.stem for word in only):
             continue
@@ -97,6 +99,7 @@ def _charts(
     where: dict[str, str],
     interval: str,
     beside: str | None,
+    without_collapsed: bool,
 ) -> Iterator[Chart]:
     from analysis.show.collection import effect_charts, paper_charts, study_charts
 
@@ -111,7 +114,8 @@ def _charts(
         tables = summarise(runs, compare=compare, where=where, interval=interval)
         curves = load_curves(runs)
         yield from (chart for _, chart in study_charts(tables, curves))
-        if not compare and (effects := effects_of(runs, where, interval, beside)) is not None:
+        effects = None if compare else effects_of(runs, where, interval, beside, without_collapsed)
+        if effects is not None:
             yield from effect_charts(effects)
 
 

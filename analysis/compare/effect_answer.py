@@ -41,6 +41,11 @@ class Answer:
         return self.fit.pairs
 
     @property
+    def left_out(self) -> bool:
+        """Whether runs that collapsed are not among the cases."""
+        return bool(set(self.judgement.collapsed) - set(self.cases.runs["run"]))
+
+    @property
     def paired(self) -> tuple[str, ...]:
         """The steps and factors of which some interaction is told."""
         told = {name for one in self.interactions for name in one.pair}
@@ -134,7 +139,11 @@ def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[s
 
 
 def effects_of(
-    runs: pd.DataFrame, where: Mapping[str, str] | None = None, interval: str = "all", beside: str | None = None
+    runs: pd.DataFrame,
+    where: Mapping[str, str] | None = None,
+    interval: str = "all",
+    beside: str | None = None,
+    without_collapsed: bool = False,
 ) -> Answer | None:
     """The answer where a study has networks beside those of the walk, so that it says more than the study's table.
 
@@ -145,7 +154,7 @@ def effects_of(
     if off.sum() < 3:
         return None
     try:
-        return answer(runs, where=where, interval=interval, beside=beside)
+        return answer(runs, where=where, interval=interval, beside=beside, without_collapsed=without_collapsed)
     except UserError:  # the table tells why runs can't be compared
         if beside is not None:
             raise

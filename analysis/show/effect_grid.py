@@ -102,7 +102,9 @@ def _notes(answer: Answer) -> list[str]:
     for one in answer.interactions:
         if one.found:
             a, b = one.pair
-            out.append(f"{pair_name(one.pair)}: {a} is worth {change_text(one.change)} more with {b} than without")
+            low, high = map(show, answer.cases.factors.get(b, ("", "")))
+            where = f"at {high} than at {low}" if b in answer.cases.factors else f"with {b} than without"
+            out.append(f"{pair_name(one.pair)}: {a} is worth {change_text(one.change)} more {where}")
     if judged.collapsed:
         most = ", ".join(judged.collapsed[:4]) + (
             f" and {len(judged.collapsed) - 4} more" if len(judged.collapsed) > 4 else ""

@@ -50,6 +50,11 @@ def interval() -> Decorator:
     return click.option("--interval", type=click.Choice(["all", "each"]), default="all", show_default=True, help=about)
 
 
+def without_collapsed() -> Decorator:
+    """`--without-collapsed`: `without_collapsed: bool`, whether effects leave out runs that did not learn."""
+    return click.option("--without-collapsed", is_flag=True, help="effects leave out runs far below all others")
+
+
 def noise() -> Decorator:
     """`--noise seeds|images|both`: `noise: str`, what the intervals of changes are for."""
     about = "what the intervals are for: other seeds, other test images (of the same runs), or both"

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 Matrix = NDArray[np.float64]
 _RIDGE = 1e-7  # keeps a start that can't tell all effects apart from being singular; removed from what is reported
 _GAIN = 1e-9  # a smaller gain of the determinant is rounding
+_TIE = 1e-6  # gains that differ by less, relatively, are one: the first of them is taken, on every processor
 _WORK = 4e8  # multiplications that the starts may take together, about; at least _STARTS are made
 _STARTS, _ENOUGH = 8, 40
 
@@ -66,7 +67,11 @@ def choose(
             _exchange(rows, candidates, block_of, total, base, taken)
         chosen = np.vstack([given, _with_blocks(candidates[rows], block_of.tolist(), total)])
         sign, logdet = np.linalg.slogdet(chosen.T @ chosen)
-        if sign > 0 and np.linalg.matrix_rank(chosen) == total + width and (best is None or logdet > best.logdet):
+        if (
+            sign > 0
+            and np.linalg.matrix_rank(chosen) == total + width
+            and (best is None or logdet > best.logdet + _GAIN)
+        ):
             best = Choice(tuple(int(i) for i in rows), float(logdet))
     return best
 
@@ -126,7 +131,7 @@ def _exchange(
             covariance = v[block] + candidates @ v[total:]
             gain = variance - own - variance * own + covariance**2  # det(new) / det(old) - 1
             gain[list(used[block])] = -np.inf
-            new = int(np.argmax(gain))
+            new = int(np.argmax(gain >= gain.max() - _TIE * abs(gain.max())))
             if gain[new] <= _GAIN:
                 continue
             used[block].remove(int(rows[i]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis import agreement, effects
+from analysis import agreement, effects, figures
 from ladder.errors import UserError
 
 RUNGS = ("resnet", "stage_ratio", "patchify_stem", "depthwise_conv", "increase_width")
@@ -134,6 +134,24 @@ def test_effects_agree_with_what_ladder_effects_says(capsys: pytest.CaptureFixtu
             effect["effect_high"],
         )
     assert found["doubts"] == ["digits: STEPS DO NOT ADD UP, ladder effects tells on what they depend"]
+
+
+def test_collapsed_runs_are_told_and_can_be_left_out(
+    make_study: Callable[..., Any], tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    designed = make_study("designed")
+    for number in range(16):
+        steps = [step for bit, step in enumerate(RUNGS[1:]) if number >> bit & 1 or step == "depthwise_conv"]
+        for seed in range(2):
+            designed.run("", seed, 50 + len(steps) + 0.01 * ((number + seed) % 3), steps=steps)
+    designed.run("", 2, 12.0, steps=["stage_ratio", "depthwise_conv"])
+    assert told(capsys, str(designed.root), "convnext_t")["doubts"][-1].endswith("1 COLLAPSED, ladder effects names it")
+    found = told(capsys, str(designed.root), "convnext_t", "--without-collapsed")
+    assert found["doubts"] == ["digits: 1 COLLAPSED, left out"]
+    assert all(step["ours"]["change"] == pytest.approx(1, abs=0.02) for step in found["steps"])
+    made = [str(designed.root), "--only", "effects", "--formats", "svg", "--out", str(tmp_path / "out")]
+    assert figures.main([*made, "--without-collapsed"]) == 0
+    assert "(1 collapsed left out)" in (tmp_path / "out" / "effects.svg").read_text()
 
 
 def test_each_side_is_narrowed_by_itself(make_study: Callable[..., Any], walk: Walk) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -245,3 +248,27 @@ def test_folders_of_large_subsets_name_steps_by_number_and_old_ones_are_taken_ov
         ["ladder=convnext_mini", "data=digits", "steps=[gelu,layer_norm]", f"runs_dir={tmp_path}", "study=s"]
     )
     assert few.dir.path.name.startswith("gelu+layer_norm-s0-")
+
+
+_CHOICE = """
+from ladder.launch import designs
+from ladder.networks.rungs import load_ladder
+from ladder.runs.config import DesignConfig
+made = designs.make(load_ladder("convnext_mini"), DesignConfig(kind="optimal", runs=39), (0,), lambda steps: 1.0)
+print([row.steps for row in made.rows])
+"""
+
+
+def test_a_design_is_the_same_on_every_processor() -> None:
+    """Rows that are equally good are many, and which is best by the last bits depends on the kernels of the BLAS."""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", _CHOICE],
+            env={**os.environ, "OPENBLAS_CORETYPE": kernels},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        for kernels in ("Nehalem", "Haswell")
+    }
+    assert len(said) == 1
