@@ -34,10 +34,10 @@ EXAMPLES = """examples:
 
 Steps are matched by name. A step helps or hurts where the 95% interval of its change leaves 0 out; else it is within
 seed noise. Two walks compare each step to the nearest one before it that both have; of a study with other subsets of
-the steps (a design) the effects are taken, averaged over contexts. Kendall's tau (-1 to 1) is the
-agreement in the order of the gains of the main steps. Its interval says what other seeds would make of it: the gains
-of both sides drawn again 2,000 times with their errors. Its p says how often so few steps in random order agree as
-well. Seeds may settle a tau that chance could have made, and the other way round.
+the steps (a design) the effects are taken, averaged over contexts. Kendall's tau (-1 to 1) is the agreement in the
+order of the gains of the main steps. Its interval says what other seeds would make of it: the gains of both sides drawn
+again 2,000 times with their errors. Its p says how often so few steps in random order agree as well. Seeds may settle a
+tau that chance could have made, and the other way round.
 """
 VERDICTS = ("helps", "hurts", "noise", "unknown")
 

@@ -108,7 +108,7 @@ def cases(runs: pd.DataFrame, where: Mapping[str, str], response: str = "points"
             varied; a ladder that is not installed; nothing that varies.
     """
     factors = selection.varied(runs)
-    groups = selection.groups(runs, tuple(factors), where)
+    groups = selection.groups(runs, (), where)
     kinds = {(g.name, *_data_of(g.runs)) for g in groups}
     if len(kinds) > 1:
         named = ", ".join(f"{ladder} on {data}" for ladder, data, _ in sorted(kinds))

@@ -109,7 +109,7 @@ def _notes(answer: Answer) -> list[str]:
         most = ", ".join(judged.collapsed[:4]) + (
             f" and {len(judged.collapsed) - 4} more" if len(judged.collapsed) > 4 else ""
         )
-        shown = "left out" if answer.without is None else "their effects pass for the steps': see --without-collapsed"
+        shown = "left out" if answer.left_out else "their effects pass for the steps': see --without-collapsed"
         out.append(f"COLLAPSED, more than {FAR:g} interquartile ranges below the rest in log odds: {most}; {shown}")
     contexts = "" if answer.one_context else ", averaged over contexts"
     out.append(f"MACs and images/s: how many times as many with the step{contexts}")

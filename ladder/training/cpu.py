@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _POSITIONS = 16  # of the largest feature map that is small for a pointwise convolution
-_LARGE = 7  # kernels from here on, of stride 1; smaller ones oneDNN is good at, where they fit into the map
+_LARGE = 7  # kernels from here on, of stride 1; those of 5 that fit into the map gain with AVX-512 and lose with AVX2
 _CACHED = 2**17  # numbers of input and output that are convolved at once, so that they stay in the cache
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 

@@ -33,7 +33,7 @@ def same(conv: nn.Conv2d, images: torch.Tensor) -> type:
     exact = outcomes(nn.Sequential(copy.deepcopy(conv)).double(), images.double())
     for got, want in zip(outcomes(ours, images), exact, strict=True):
         assert got.shape == want.shape
-        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=max(1e-4, 1e-5 * float(want.abs().max())))
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
     return type(ours[0])
 
 
@@ -60,10 +60,8 @@ def test_a_depthwise_convolution_has_torchs_numbers(
 def test_a_large_kernel_has_torchs_numbers_in_any_number_of_parts(batch: int, channels: int, size: int) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-    assert (
-        same(conv, torch.randn(batch, channels, size, size).contiguous(memory_format=torch.channels_last))
-        is cpu.Depthwise
-    )
+    images = torch.randn(batch, channels, size, size) / (size * batch**0.5)  # gradients by the weights of size 1
+    assert same(conv, images.contiguous(memory_format=torch.channels_last)) is cpu.Depthwise
 
 
 @settings(max_examples=40, deadline=None)
