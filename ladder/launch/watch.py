@@ -223,6 +223,9 @@ class Watch(Ledger):
 
     def _record_outcome(self, run: Run, outcome: Outcome) -> None:
         sent = self._sent.pop(run.dir.path)
+        status = run.dir.read_status()
+        if sent.born is None and status is not None and status.attempts > sent.before and outcome.state != "skipped":
+            self.view.started(run)  # between two looks
         if run.dir.is_done:
             outcome = outcome if outcome.state == "skipped" else Outcome("done", run.label)
         elif outcome.state in ("done", "skipped"):
@@ -232,7 +235,6 @@ class Watch(Ledger):
         elif sent.killed_for is not None:
             outcome = Outcome("failed", run.label, sent.killed_for, again=True)
         if outcome.state in ("failed", "stopped"):
-            status = run.dir.read_status()
             if status is not None and status.state == "running":  # it could not say so itself
                 write_end(run, outcome.state, outcome.error, None, sent.before + 1)
             elif status is None and outcome.state == "failed" and run.dir.path.is_dir():

@@ -134,6 +134,25 @@ def test_the_folder_of_a_run_that_left_no_word_says_why(tmp_path: Path) -> None:
     assert status is not None and (status.state, status.error, status.attempts) == ("failed", "a cause", 1)
 
 
+@pytest.mark.parametrize("began", [True, False])
+def test_a_run_that_ends_between_two_looks_is_said_to_have_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], began: bool
+) -> None:
+    (job,) = jobs(tmp_path, "gelu")
+    job.run.dir.create()
+    job.run.dir.write_status(Status(state="stopped", attempts=1))
+
+    class Quick(Cluster):
+        def ended(self) -> list[tuple[Run, Outcome]]:
+            if began and self.inside:
+                job.run.dir.write_status(Status(state="stopped", attempts=2))
+            return super().ended()
+
+    assert follow(Quick(ends=["stopped"]), [job]) == [("stopped", "a cause")]
+    told = [line.split("]")[1].split()[0] for line in capsys.readouterr().out.splitlines() if "gelu-s0" in line]
+    assert told == ["started", "stopped"][not began :]
+
+
 def test_a_hang_is_told_by_steps_not_by_the_heartbeat() -> None:
     progress = Progress(since=0.0)
     assert progress.hangs(None, 1e9) is None, "null: never"
