@@ -131,7 +131,7 @@ def _written(found: Answer, kind: str, best: Grid | None, commands: list[str]) -
         return strict_json(content, 1)
     if kind == "csv":
         return formats.csv_of(effect_grid.records(found))
-    grids = [effect_grid.effects_grid(found, titles=kind != "text")]
+    grids = effect_grid.grids(found, titles=kind != "text")
     grids += [effect_grid.matrix_grid(found)] if found.interactions else []
     grids += [best] if best is not None else []
     if kind == "latex":

@@ -117,7 +117,7 @@ def compose(contents: Contents, title: str | None = None) -> str:
     """The page; its title is that of the studies unless another is given."""
     from analysis.compare.reproduce import launches
     from analysis.show import page
-    from analysis.show.effect_grid import effects_grid
+    from analysis.show.effect_grid import grids
     from analysis.show.formats import html_grid
 
     runs, tables = contents.runs, contents.tables
@@ -128,7 +128,7 @@ def compose(contents: Contents, title: str | None = None) -> str:
         mark = f"-{number}" if len(tables) > 1 else ""
         sections += _table_sections(table, mine, mark, len(tables) > 1)
     if contents.effects is not None:
-        worth = html_grid(effects_grid(contents.effects, titles=True), level=3)
+        worth = "\n".join(html_grid(grid, level=3) for grid in grids(contents.effects, titles=True))
         worth += "\n".join(page.picture(chart) for of, chart in contents.charts if of is contents.effects)
         sections.insert(1, ("effects", "What each step is worth on average", worth))
     launched = launches(runs)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from analysis.compare import effects
 from analysis.compare.effect_search import Interaction, search
-from analysis.compare.effects import Cases, Judgement, Model, Pair, Share
+from analysis.compare.effects import Cases, Given, Judgement, Model, Pair, Share
 from analysis.compare.stats import Change
 from analysis.compare.summary import paper_table, spelled
 from ladder.errors import UserError
@@ -39,6 +40,11 @@ class Answer:
     def pairs(self) -> tuple[Pair, ...]:
         """The interactions in the fit."""
         return self.fit.pairs
+
+    @cached_property
+    def given(self) -> list[Given]:
+        """Of the interactions in the fit, what each of the two steps is worth without and with the other."""
+        return self.fit.given(len(self.interactions) if self.interval == "all" else 0)
 
     @property
     def left_out(self) -> bool:

@@ -208,6 +208,40 @@ class Model:
         """The effect of every factor, on average over the contexts."""
         return self.effects(self.cases.names, kind=kind)
 
+    def given(self, looked_at: int = 0) -> list[Given]:
+        """For each interaction in the model, both steps' effects without and with the other one.
+
+        Intervals hold each by itself; or, where the pairs were chosen by these runs among `looked_at`, all effects at
+        once and all differences at once, whichever pairs are chosen (Bonferroni, over all that might have been).
+        """
+        names = [pair_name(pair) for pair in self.pairs]
+        whom = [(a, b, name) for pair, name in zip(self.pairs, names, strict=True) for a, b in (pair, pair[::-1])]
+        # columns are +-0.5 each, an interaction's twice their product: with the other step it adds half of itself
+        weights = [
+            [float(n == step) + sign * (n == both) for n in self.names] for step, _, both in whom for sign in (-1, 1)
+        ]
+        effects = self._at_once(weights, 4 * looked_at)
+        differences = self._at_once([[2.0 * (n == name) for n in self.names] for name in names], looked_at)
+        return [
+            Given(step, other, effects[2 * i], effects[2 * i + 1], differences[i // 2])
+            for i, (step, other, _) in enumerate(whom)
+        ]
+
+    def _at_once(self, weights: Sequence[Sequence[float]], count: int) -> list[Change]:
+        level = 1 - (1 - LEVEL) / max(count, 1)
+        return self.fit.contrasts(np.array(weights).reshape(-1, len(self.names)), level, "each")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a step is worth without and with another one, averaged over all other contexts."""
+
+    step: str
+    other: str  # a step; or a recipe value, "without" at the first of its two values
+    without: Change
+    with_it: Change
+    difference: Change
+
 
 def pair_name(pair: Pair) -> str:
     """What tables call an interaction."""

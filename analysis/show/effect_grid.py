@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.compare.effect_answer import Answer
 from analysis.compare.effect_search import Foretold
-from analysis.compare.effects import FAR, pair_name, unknown_effects
+from analysis.compare.effects import FAR, unknown_effects
 from analysis.compare.stats import LEVEL, Change
 from analysis.read.configs import show
 from analysis.show.cells import NOISE, NONE, Column, Grid, Line, change_text, macs_unit, signed
@@ -16,7 +16,12 @@ from analysis.show.cells import NOISE, NONE, Column, Grid, Line, change_text, ma
 _AT_ONCE = ", for all effects at once"
 
 
-def effects_grid(answer: Answer, *, titles: bool = False) -> Grid:
+def grids(answer: Answer, *, titles: bool = False) -> list[Grid]:
+    """What each step is worth; and where steps were found to depend on each other, without and with the other."""
+    return [_effects_grid(answer, titles), *([_given_grid(answer, titles)] if answer.pairs else [])]
+
+
+def _effects_grid(answer: Answer, titles: bool) -> Grid:
     """A row for each step and factor."""
     columns = [Column("step", left=True), Column("effect ±95%"), Column("verdict", left=True)]
     columns += [Column("without collapsed")] if answer.without is not None else []
@@ -99,12 +104,6 @@ def _notes(answer: Answer) -> list[str]:
     if any(c.within_noise for c in answer.changes.values()):
         out.append(f"{NOISE} within noise: the interval holds 0")
     out += [_adding_up(answer)]
-    for one in answer.interactions:
-        if one.found:
-            a, b = one.pair
-            low, high = map(show, answer.cases.factors.get(b, ("", "")))
-            where = f"at {high} than at {low}" if b in answer.cases.factors else f"with {b} than without"
-            out.append(f"{pair_name(one.pair)}: {a} is worth {change_text(one.change)} more {where}")
     if judged.collapsed:
         most = ", ".join(judged.collapsed[:4]) + (
             f" and {len(judged.collapsed) - 4} more" if len(judged.collapsed) > 4 else ""
@@ -143,6 +142,29 @@ def _adding_up(answer: Answer) -> str:
             f" ({judged.replicate_freedom:.0f} degrees of freedom)"
         )
     return "; ".join(parts)
+
+
+def _given_grid(answer: Answer, titles: bool) -> Grid:
+    """Two rows for each interaction in the fit: each of the two steps, without and with the other one."""
+
+    def name(step: str) -> str:
+        return answer.cases.title_of(step) if titles else step
+
+    columns = [Column("step", left=True), Column("depends on", left=True)]
+    columns += [Column("without it ±95%"), Column("with it ±95%"), Column("difference ±95%")]
+    lines = [
+        Line((name(one.step), name(one.other), *map(_text, (one.without, one.with_it, one.difference))), "main")
+        for one in answer.given
+    ]
+    at_once = f", for the effects, and for the differences, of all {len(answer.interactions)} pairs at once"
+    notes = [
+        f"effects in {answer.unit}, averaged over all other contexts",
+        f"±: 95% interval{at_once if answer.interval == 'all' else ''}",
+        "chosen by the runs that measure them: small differences are likely to be smaller than they look",
+    ]
+    if any(one.other in answer.cases.factors for one in answer.given):
+        notes.append("without and with a recipe value: at the first and at the second of its two values")
+    return Grid("Steps that depend on each other", "", tuple(columns), tuple(lines), tuple(notes))
 
 
 def matrix_grid(answer: Answer) -> Grid:
@@ -220,6 +242,16 @@ def plain(answer: Answer) -> dict[str, Any]:
         "interactions": [
             {"pair": list(one.pair), **_change(one.change), "p": one.p, "in_fit": one.found}
             for one in answer.interactions
+        ],
+        "given": [
+            {
+                "step": one.step,
+                "other": one.other,
+                **_change(one.without, "without"),
+                **_change(one.with_it, "with"),
+                **_change(one.difference, "difference"),
+            }
+            for one in answer.given
         ],
         "std": _number(judged.std),
         "degrees_of_freedom": round(judged.freedom, 6),

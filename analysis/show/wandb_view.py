@@ -73,11 +73,11 @@ def make(contents: Contents, entity: str, project: str, group: str) -> Any:
 
 
 def effects_markdown(contents: Contents) -> str:
-    """The effects of the steps as a Markdown table; nothing where the study tells none."""
-    from analysis.show.effect_grid import effects_grid
+    """The effects of the steps as Markdown tables; nothing where the study tells none."""
+    from analysis.show.effect_grid import grids
     from analysis.show.formats import markdown_grid
 
-    return "" if contents.effects is None else markdown_grid(effects_grid(contents.effects, titles=True))
+    return "" if contents.effects is None else "\n\n".join(map(markdown_grid, grids(contents.effects, titles=True)))
 
 
 def _failed(contents: Contents) -> str:

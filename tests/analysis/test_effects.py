@@ -40,6 +40,12 @@ def test_both_studies_as_one_beside_the_paper() -> None:
     text = run(DESIGN, DEMO, "--beside", "convnext_t", "--interactions")
     assert "78 runs" in text and "paper (convnext_t)" in text and "walk" in text
     assert "Interactions of two steps" in text
+    given = [line.split()[:4] for line in text.partition("Steps that depend on each other")[2].splitlines()]
+    assert ["fewer_norms", "fewer_activations"] in [line[:2] for line in given]
+    plain = json.loads(run(DESIGN, DEMO, "--format", "json"))
+    (one, other) = plain["given"]
+    assert (one["step"], one["other"]) == (other["other"], other["step"]) == ("fewer_activations", "fewer_norms")
+    assert one["with"] < 0 < one["without"]
 
 
 def test_formats_hold_the_same(tmp_path: Path) -> None:

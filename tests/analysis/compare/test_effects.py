@@ -15,6 +15,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis import figures, report
 from analysis.compare import effect_search, effects
@@ -23,7 +24,7 @@ from analysis.compare.effects import Cases
 from analysis.compare.summary import summarise
 from analysis.export import export
 from analysis.read.load import load
-from analysis.show.effect_grid import effects_grid
+from analysis.show.effect_grid import grids
 from ladder.errors import UserError
 from ladder.launch.designed import macs_of
 from ladder.launch.designs import Row
@@ -135,7 +136,7 @@ def test_a_walk_beside_a_design_of_a_recipe_value_keeps_its_changes() -> None:
 def test_side_rungs_and_stars_are_one_context_and_a_design_is_not(study: str, walk: bool | None) -> None:
     found = answer(load(ROOT / "runs/published" / study))
     assert found.one_context == (walk is not None)
-    notes = " ".join(effects_grid(found).footnotes)
+    notes = " ".join(grids(found)[0].footnotes)
     assert ("averaged over contexts" in notes) == (walk is None)
     assert ("(a walk)" in notes) == (walk is True)
     assert "trained twice" not in notes
@@ -171,6 +172,33 @@ def test_replicates_tell_whether_steps_add_up_and_the_search_says_why(pull: floa
         one = next(one for one in tried if one.found)
         assert one.change.delta == pytest.approx(pull, abs=0.4) and not one.change.within_noise
         assert effects.judge(effects.model(data, pairs)).adds_up
+
+
+def test_of_steps_that_depend_on_each_other_both_effects_are_told() -> None:
+    chosen = every(SOME)
+    values = [noisy(s, np.random.default_rng(i), 4.0) for i, s in enumerate(chosen)]
+    model = effects.model(cases(chosen, values), [("gelu", "layer_norm")])
+    top1 = dict(zip(chosen, values, strict=True))
+    for one in model.given():
+        for with_other, change in [(False, one.without), (True, one.with_it)]:
+            both = [s for s in chosen if one.step in s and (one.other in s) is with_other]
+            alone = [tuple(step for step in s if step != one.step) for s in both]
+            by_hand = np.mean([top1[s] for s in both]) - np.mean([top1[s] for s in alone])
+            assert change.delta == pytest.approx(by_hand)
+            # of means of 8 runs each, by the spread about the model
+            assert change.half == pytest.approx(stats.t.ppf(0.975, model.freedom) * model.fit.std * (2 / 8) ** 0.5)
+            assert one.difference.delta == pytest.approx(one.with_it.delta - one.without.delta)
+    (gelu, norm) = model.given(looked_at=10)
+    assert (gelu.step, gelu.other, norm.step, norm.other) == ("gelu", "layer_norm", "layer_norm", "gelu")
+    alone = model.given()[0]
+    for half, by_itself, count in [
+        (gelu.with_it.half, alone.with_it.half, 40),  # four effects of each of ten pairs
+        (gelu.difference.half, alone.difference.half, 10),
+    ]:
+        times = stats.t.ppf(1 - 0.025 / count, model.freedom) / stats.t.ppf(0.975, model.freedom)
+        assert half == pytest.approx(times * by_itself)
+    assert (gelu.without.low < 2 < gelu.without.high) and (gelu.with_it.low < 6 < gelu.with_it.high)
+    assert (norm.without.low < -1 < norm.without.high) and (norm.with_it.low < 3 < norm.with_it.high)
 
 
 def test_each_interaction_is_that_of_a_model_with_it() -> None:
