@@ -18,10 +18,10 @@ _AT_ONCE = ", for all effects at once"
 
 def grids(answer: Answer, *, titles: bool = False) -> list[Grid]:
     """What each step is worth; and where steps were found to depend on each other, without and with the other."""
-    return [_effects_grid(answer, titles), *([_given_grid(answer, titles)] if answer.pairs else [])]
+    return [effects_grid(answer, titles=titles), *([given_grid(answer, titles=titles)] if answer.pairs else [])]
 
 
-def _effects_grid(answer: Answer, titles: bool) -> Grid:
+def effects_grid(answer: Answer, *, titles: bool = False) -> Grid:
     """A row for each step and factor."""
     columns = [Column("step", left=True), Column("effect ±95%"), Column("verdict", left=True)]
     columns += [Column("without collapsed")] if answer.without is not None else []
@@ -144,7 +144,7 @@ def _adding_up(answer: Answer) -> str:
     return "; ".join(parts)
 
 
-def _given_grid(answer: Answer, titles: bool) -> Grid:
+def given_grid(answer: Answer, *, titles: bool = False) -> Grid:
     """Two rows for each interaction in the fit: each of the two steps, without and with the other one."""
 
     def name(step: str) -> str:
