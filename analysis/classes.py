@@ -1,4 +1,4 @@
-"""Owns the command `ladder classes`: top-1 by class and rung, and what two rungs take one class for."""
+"""Owns the command `ladder classes`: top-1 by class and rung, and of which classes two rungs differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.show.cells import NONE, Column, Grid, Line
 from analysis.show.files import deliver
 from analysis.show.formats import markdown_grid, text_grid
 from ladder.common.command import command
-from ladder.errors import run_cli
+from ladder.errors import UserError, run_cli
 
 if TYPE_CHECKING:
     from analysis.compare.answers import Answers
@@ -22,26 +22,40 @@ if TYPE_CHECKING:
 SHOWN = 20  # confusions listed
 EXAMPLES = """examples:
   ladder classes runs/demo
+  ladder classes runs/demo --won resnet separate_downsampling
   ladder classes runs/demo --confusion resnet separate_downsampling
 
-Read from predictions.npz of each run: the evaluation split after the last epoch, mean over seeds.
+Read from predictions.npz of each run: the evaluation split after the last epoch, mean over seeds. An image is won where
+the second rung is right in more seeds than the first, lost the other way round.
 """
 
 
 @command("classes", examples=EXAMPLES)
 @options.studies()
+@click.option("--won", nargs=2, metavar="RUNG RUNG", help="how many images of each class the second wins and loses")
 @click.option("--confusion", nargs=2, metavar="RUNG RUNG", help="what two rungs take each class for, where they differ")
 @options.output_format("text", "md")
 @options.out()
 @options.where()
 def main(
-    study: tuple[str, ...], confusion: tuple[str, str] | None, kind: str, out: Path | None, where: dict[str, str]
+    study: tuple[str, ...],
+    won: tuple[str, str] | None,
+    confusion: tuple[str, str] | None,
+    kind: str,
+    out: Path | None,
+    where: dict[str, str],
 ) -> None:
     """Top-1 of each class at each rung: which classes a change helps, and which it hurts."""
     from analysis.compare.answers import load_answers
 
+    if won and confusion:
+        raise UserError("--won and --confusion are two tables: ask for one")
     answers = load_answers(study, where)
-    grid = confusions(answers, *confusion) if confusion else by_class(answers)
+    grid = by_class(answers)
+    if won:
+        grid = wins(answers, *answers.two(*won))
+    elif confusion:
+        grid = confusions(answers, *answers.two(*confusion))
     deliver((markdown_grid if kind == "md" else text_grid)(grid), out)
 
 
@@ -59,6 +73,24 @@ def by_class(answers: Answers) -> Grid:
     columns = (Column("class", left=True), Column("images"), *map(Column, rungs))
     seeds = ", ".join(f"{rung} {len(answers.of(rung))}" for rung in rungs)
     return _grid("top-1 in percent of each class", answers, columns, lines, f"mean over seeds: {seeds}")
+
+
+def wins(answers: Answers, before: str, after: str) -> Grid:
+    """A row a class: images that `after` is right of in more seeds than `before`, or in fewer; the last line is all."""
+    won = answers.won(before, after)
+    every = np.ones(len(won), bool)
+    classes = [(name, answers.label == place) for place, name in enumerate(answers.class_names)]
+    lines = []
+    for name, mine in [*classes, ("all", every)]:
+        here = won[mine]
+        counts = (len(here), (here > 0).sum(), (here == 1).sum(), (here < 0).sum(), (here == -1).sum())
+        net = f"{100 * here.mean():+.2f}" if len(here) else NONE
+        lines.append(Line((name, *(f"{int(count):,}" for count in counts), net), "main"))
+    headings = ("class", "images", "won", "in every seed", "lost", "in every seed", "net points")
+    columns = tuple(Column(name, left=name == "class") for name in headings)
+    seeds = f"{before} {len(answers.of(before))}, {after} {len(answers.of(after))}"
+    note = f"won: right in more seeds with {after} than with {before}; lost: in fewer; seeds: {seeds}"
+    return _grid(f"images that {after} wins and loses against {before}", answers, columns, lines, note)
 
 
 def confusions(answers: Answers, before: str, after: str) -> Grid:

@@ -49,16 +49,11 @@ def main(
     from analysis.compare.answers import load_answers
 
     answers = load_answers([study], where)
-    one, other = answers.of(before)[0], answers.of(after)[0]
-    names = [next(rung for rung, runs in answers.runs.items() if runs[0] is first) for first in (one, other)]
-    if names[0] == names[1]:
-        raise UserError(f"{names[0]} twice: name two rungs of {', '.join(answers.runs)}")
-    won = answers.won(*names)
-    click.echo(words(answers, names[0], names[1]))
-    images = open_images(answers, root)
-    figure = draw(answers, names[0], names[1], won, images, count)
+    before, after = answers.two(before, after)
+    click.echo(words(answers, before, after))
+    figure = draw(answers, before, after, answers.won(before, after), open_images(answers, root), count)
     figure.savefig(content := BytesIO(), format="png")
-    target = out or Path(f"images-{names[0]}-{names[1]}.png")
+    target = out or Path(f"images-{before}-{after}.png")
     write(target, content.getvalue(), follow=out is not None)
     click.echo(target)
 

@@ -33,13 +33,24 @@ class Answers:
         """The class of each image."""
         return next(iter(self.runs.values()))[0].label
 
-    def of(self, rung: str) -> Sequence[Predictions]:
-        """The runs of a rung, by its name or number. Raises UserError."""
+    def name_of(self, rung: str) -> str:
+        """The name of a rung that is told by its name or number. Raises UserError."""
         names = {str(row.index): row.rung for row in self.table.rows if row.index is not None}
         name = names.get(rung, rung)
         if name not in self.runs:
             raise unknown("rung with predictions", rung, list(self.runs))
-        return self.runs[name]
+        return name
+
+    def two(self, before: str, after: str) -> tuple[str, str]:
+        """The names of two rungs to compare. Raises UserError where they are one."""
+        names = self.name_of(before), self.name_of(after)
+        if names[0] == names[1]:
+            raise UserError(f"{names[0]} twice: name two rungs of {', '.join(self.runs)}")
+        return names
+
+    def of(self, rung: str) -> Sequence[Predictions]:
+        """The runs of a rung, by its name or number. Raises UserError."""
+        return self.runs[self.name_of(rung)]
 
     def by_class(self, rung: str) -> NDArray[np.float64]:
         """Top-1 of each class in percent, mean over seeds, (classes,); nan where no image is of a class."""

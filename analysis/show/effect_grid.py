@@ -103,6 +103,12 @@ def _notes(answer: Answer) -> list[str]:
     out.append(f"effect: of a network with the step less one without it, {context}{at_macs}; {interval}")
     if any(c.within_noise for c in answer.changes.values()):
         out.append(f"{NOISE} within noise: the interval holds 0")
+    both = [name for name, change in answer.walk.items() if answer.changes[name].half > 0 and change.half > 0]
+    if both and not answer.one_context:
+        mine, walk = (sum(of[name].half for name in both) / len(both) for of in (answer.changes, answer.walk))
+        out.append(
+            f"mean half width over {len(both)} steps: of the effects {mine:.2f}, of the walk's changes {walk:.2f}"
+        )
     out += [_adding_up(answer)]
     if judged.collapsed:
         most = ", ".join(judged.collapsed[:4]) + (

@@ -39,6 +39,11 @@ def test_a_row_a_step_and_what_judges_it() -> None:
 def test_both_studies_as_one_beside_the_paper() -> None:
     text = run(DESIGN, DEMO, "--beside", "convnext_t", "--interactions")
     assert "78 runs" in text and "paper (convnext_t)" in text and "walk" in text
+    rows = list(csv.DictReader(io.StringIO(run(DESIGN, DEMO, "--format", "csv"))))
+    effects, walk = (
+        sum(float(row[f"{of}_high"]) - float(row[of]) for row in rows) / len(rows) for of in ("effect", "walk")
+    )
+    assert f"mean half width over 12 steps: of the effects {effects:.2f}, of the walk's changes {walk:.2f}" in text
     assert "Interactions of two steps" in text
     given = [line.split()[:4] for line in text.partition("Steps that depend on each other")[2].splitlines()]
     assert ["fewer_norms", "fewer_activations"] in [line[:2] for line in given]

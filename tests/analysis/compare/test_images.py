@@ -111,6 +111,22 @@ def test_classes_and_confusions_count_the_answers(answered: Path) -> None:
         answers.of("resnett")
 
 
+def test_images_won_and_lost_are_counted_by_class(answered: Path) -> None:
+    answers = load_answers([str(answered)], {})
+    grid = classes.wins(answers, *answers.two("0", "stage_ratio"))
+    cells = {line.cells[0]: line.cells[1:] for line in grid.lines}
+    total = len(answers.label)
+    assert cells["all"] == (f"{total:,}", "2", "2", "1", "0", f"{100 * 1.5 / total:+.2f}")
+    for column in range(1, 5):
+        assert sum(int(each[column]) for name, each in cells.items() if name != "all") == int(cells["all"][column])
+    lost = answers.class_names[answers.label[2]]
+    assert cells[lost][3] == "1"
+    with pytest.raises(UserError, match="resnet twice"):
+        classes.main([str(answered), "--won", "resnet", "0"])
+    with pytest.raises(UserError, match="ask for one"):
+        classes.main([str(answered), "--won", "0", "1", "--confusion", "0", "1"])
+
+
 def test_the_picture_shows_the_images_won_and_lost(
     answered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], assert_readable
 ) -> None:
