@@ -51,10 +51,6 @@ class Fit:
     null: Array | None = None  # (effects, any): a contrast that is 0 on these can be estimated; None: every one
     silent: tuple[str, ...] = ()  # effects of which no one knows the noise
 
-    def contrast(self, weights: ArrayLike, level: float = LEVEL) -> Change:
-        """One weighted sum of the effects, `weights` of shape (effects,), with its interval."""
-        return self.contrasts(np.asarray(weights, float), level)[0]
-
     def contrasts(self, weights: ArrayLike, level: float = LEVEL, kind: str = "all") -> list[Change]:
         """Weighted sums of the effects, `weights` of shape (contrasts, effects), with their intervals.
 

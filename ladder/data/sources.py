@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ladder.data.content import TORCHVISION_ROOT, check_splits, idx_file
 from ladder.data.folders import content_digest, list_images, same_classes, scan, split_folder
 from ladder.data.images import ArrayImages, HeldImages, Images, ReaderImages, Subset
-from ladder.data.order import Ints, hold_out
+from ladder.data.order import hold_out
 from ladder.errors import UserError, one_line, unknown
 from ladder.runs.config import DataConfig
 
@@ -249,8 +249,3 @@ _SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "torchvision": _torchvision,
     "timm": _timm,
 }
-
-
-def class_counts(labels: Ints, classes: int) -> Ints:
-    """How many images each class has."""
-    return np.bincount(labels, minlength=classes)

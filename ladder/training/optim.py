@@ -46,11 +46,6 @@ class Schedule:
     decay_epochs: float
     decay_rate: float
 
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.total_units * self.steps_per_unit
-
     def lr(self, step: int) -> float:
         """The learning rate of update number `step`, counted from 0; after the last, that of the last.
 

@@ -283,7 +283,7 @@ def test_a_design_of_factors_is_statsmodels_with_blocks_and_hc3() -> None:
         ends = done.conf_int()[1:5]
         for change, (low, high) in zip(got.contrasts(np.eye(5)[1:], kind="each"), ends, strict=True):
             assert (change.low, change.high) == (pytest.approx(low, rel=1e-6), pytest.approx(high, rel=1e-6))
-    assert math.isnan(got.contrast([1, 0, 0, 0, 0]).delta)  # the mean can't be told from the blocks
+    assert math.isnan(got.contrasts([[1, 0, 0, 0, 0]])[0].delta)  # the mean can't be told from the blocks
 
 
 def test_effects_that_the_design_confounds_are_not_estimated() -> None:
