@@ -46,6 +46,11 @@ class Answer:
         """Of the interactions in the fit, what each of the two steps is worth without and with the other."""
         return self.fit.given(len(self.interactions) if self.interval == "all" else 0)
 
+    @cached_property
+    def unforeseen(self) -> dict[str, float]:
+        """Runs far from what the others foretell of them, and by how much."""
+        return effects.unforeseen(self.fit)
+
     @property
     def left_out(self) -> bool:
         """Whether runs that collapsed are not among the cases."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc
+from scipy.special import fdtrc, stdtr
 
 from analysis.compare import selection
 from analysis.compare.model import DEARER, Fit, fit, fit_design
@@ -358,6 +358,21 @@ def _replicates(data: Cases, found: Model) -> tuple[float, float]:
         return NAN, 0.0
     residuals = data.y - x @ (np.linalg.pinv(x, rcond=1e-10) @ data.y)
     return math.sqrt(float((residuals**2).sum()) / freedom), float(freedom)
+
+
+def unforeseen(found: Model) -> dict[str, float]:
+    """Runs that lie further from what the others foretell of them than chance lets any of so many, and how far.
+
+    By deleted studentised residuals, p times the number of runs below 5 % (Cook and Weisberg 1982, section 2.2.2).
+    """
+    rest, freedom = 1 - np.diag(found.hat), found.freedom - 1
+    if freedom < 1:
+        return {}
+    squares = found.residuals**2 / np.maximum(rest, 1e-6)
+    others = np.maximum((found.residuals**2).sum() - squares, np.finfo(float).tiny)
+    p = 2 * stdtr(freedom, -np.sqrt(freedom * squares / others))
+    far = (rest > 1e-6) & (p * len(p) < 1 - LEVEL) & (np.abs(found.left_out) > 1e-6 * np.abs(found.cases.y).max())
+    return {str(run): float(found.left_out[i]) for i, run in enumerate(found.cases.runs["run"]) if far[i]}
 
 
 def collapsed(data: Cases) -> NDArray[np.bool_]:

@@ -116,6 +116,10 @@ def _notes(answer: Answer) -> list[str]:
         )
         shown = "left out" if answer.left_out else "their effects pass for the steps': see --without-collapsed"
         out.append(f"COLLAPSED, more than {FAR:g} interquartile ranges below the rest in log odds: {most}; {shown}")
+    if answer.unforeseen:
+        runs = [f"{run} by {signed(far)}" for run, far in answer.unforeseen.items()]
+        more = f" and {len(runs) - 4} more" if len(runs) > 4 else ""
+        out.append(f"FAR from what the others foretell, further than chance allows: {', '.join(runs[:4])}{more}")
     contexts = "" if answer.one_context else ", averaged over contexts"
     out.append(f"MACs and images/s: how many times as many with the step{contexts}")
     if answer.shares:
@@ -266,6 +270,7 @@ def plain(answer: Answer) -> dict[str, Any]:
         "lack_of_fit_p": judged.lack_of_fit,
         "leave_one_out_error": _number(judged.left_out),
         "collapsed": list(judged.collapsed),
+        "unforeseen": answer.unforeseen,
         "notes": [*unknown_effects(answer.fit), *answer.cases.notes],
     }
 

@@ -224,6 +224,24 @@ def test_runs_that_did_not_learn_are_found() -> None:
     assert np.flatnonzero(effects.collapsed(cases(every(SOME), values))).tolist() == [5, 20]
 
 
+def test_a_run_far_from_what_the_others_foretell_is_named_and_hardly_ever_another() -> None:
+    random = np.random.default_rng(12)
+    chosen = every(SOME)
+    wrong = 0
+    for _ in range(200):
+        values = [noisy(s, random) for s in chosen]
+        wrong += bool(effects.unforeseen(effects.model(cases(chosen, values))))
+        values[7] -= 3.0
+        far = effects.unforeseen(effects.model(cases(chosen, values)))
+        assert list(far) == ["run-7"] and far["run-7"] == pytest.approx(-3.0, abs=1.5)
+    assert wrong < 20, "one study in twenty"
+    exact = cases(chosen, [60 + 2 * ("gelu" in s) for s in chosen])
+    assert not effects.unforeseen(effects.model(exact)), "rounding is no distance"
+    ours = effects.model(cases(chosen, values))
+    theirs = sm.OLS(ours.cases.y, ours.x).fit().outlier_test()
+    assert (theirs[:, 2] < 0.05).sum() == 1 and int(theirs[:, 2].argmin()) == 7
+
+
 def test_shapley_values_of_steps_that_add_up_are_the_effects(study_type: Any, tmp_path: Path) -> None:
     from ladder.launch import design_file, designs
     from ladder.runs.config import DesignConfig
