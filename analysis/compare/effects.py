@@ -130,7 +130,7 @@ def cases(runs: pd.DataFrame, where: Mapping[str, str], response: str = "points"
             kept.append(run.Index)
     notes = tuple(dict.fromkeys(note for g in groups for note in g.notes))
     if left:
-        notes += (f"left out, no network of the ladder's steps: {_few(left)}",)
+        notes += (f"left out, no network of the ladder's steps: {few(left)}",)
     if states := runs.loc[~runs["state"].isin(["done"]), "state"].value_counts().to_dict():
         notes += (f"not in the fit: {', '.join(f'{n} {s}' for s, n in states.items())}",)
     return _varied(Cases(ladder, runs.loc[kept], (), factors, tuple(rows), response, notes=notes))
@@ -158,7 +158,8 @@ def _data_of(runs: pd.DataFrame) -> tuple[str, str]:
     return str(done["data"]), str(done["eval_split"])
 
 
-def _few(names: Sequence[str], most: int = 4) -> str:
+def few(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.compare.effect_answer import Answer
 from analysis.compare.effect_search import Foretold
-from analysis.compare.effects import FAR, unknown_effects
+from analysis.compare.effects import FAR, few, unknown_effects
 from analysis.compare.stats import LEVEL, Change
 from analysis.read.configs import show
 from analysis.show.cells import NOISE, NONE, Column, Grid, Line, change_text, macs_unit, signed
@@ -111,15 +111,12 @@ def _notes(answer: Answer) -> list[str]:
         )
     out += [_adding_up(answer)]
     if judged.collapsed:
-        most = ", ".join(judged.collapsed[:4]) + (
-            f" and {len(judged.collapsed) - 4} more" if len(judged.collapsed) > 4 else ""
-        )
         shown = "left out" if answer.left_out else "their effects pass for the steps': see --without-collapsed"
-        out.append(f"COLLAPSED, more than {FAR:g} interquartile ranges below the rest in log odds: {most}; {shown}")
+        below = f"more than {FAR:g} interquartile ranges below the rest in log odds"
+        out.append(f"COLLAPSED, {below}: {few(judged.collapsed)}; {shown}")
     if answer.unforeseen:
         runs = [f"{run} by {signed(far)}" for run, far in answer.unforeseen.items()]
-        more = f" and {len(runs) - 4} more" if len(runs) > 4 else ""
-        out.append(f"FAR from what the others foretell, further than chance allows: {', '.join(runs[:4])}{more}")
+        out.append(f"FAR from what the others foretell, further than chance allows: {few(runs)}")
     contexts = "" if answer.one_context else ", averaged over contexts"
     out.append(f"MACs and images/s: how many times as many with the step{contexts}")
     if answer.shares:

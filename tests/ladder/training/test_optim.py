@@ -41,7 +41,7 @@ def test_every_iteration_of_five_warm_up_epochs_and_the_cosine_is_the_official_o
     recipe = recipe_of(epochs=12, warmup_epochs=5, lr=4e-3, min_lr=1e-6)
     schedule = optim.make_schedule(recipe, steps_per_epoch=312)
     want = official_cosine(4e-3, 1e-6, epochs=12, per_epoch=312, warmup_epochs=5)
-    assert len(want) == 12 * 312
+    assert schedule.total_units * schedule.steps_per_unit == len(want) == 12 * 312
     np.testing.assert_allclose([schedule.lr(step) for step in range(len(want))], want, rtol=1e-12, atol=1e-18)
     assert schedule.lr(0) == 0
     assert schedule.lr(5 * 312 - 1) == schedule.lr(5 * 312) == 4e-3
