@@ -109,10 +109,10 @@ def answer(
     judgement = effects.judge(plain)
     search_them = interactions or judgement.adds_up is False
     pairs, tried = search(data, equal_macs) if search_them else ((), [])
-    fitted = effects.model(data, pairs, equal_macs) if pairs else plain
+    fitted = effects.model(data, pairs, equal_macs, random=True)
     without = None
     if fallen.any() and not without_collapsed:
-        without = effects.model(data.part(~fallen), pairs, equal_macs).main_effects(interval)
+        without = effects.model(data.part(~fallen), pairs, equal_macs, random=True).main_effects(interval)
     name, others = _beside(every, beside, interval)
     return Answer(
         cases=data,
@@ -141,7 +141,7 @@ def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[s
         return "", {}
     if source is not None and source not in list_ladders():
         other = effects.cases(load(source), {})
-        return source.rstrip("/").rpartition("/")[2], effects.model(other).main_effects(interval)
+        return source.rstrip("/").rpartition("/")[2], effects.model(other, random=True).main_effects(interval)
     ladder = data.ladder if source is None else load_ladder(source)
     if source is None and all(rung.paper.top1 is None for rung in ladder.rungs):
         return "", {}

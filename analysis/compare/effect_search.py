@@ -18,7 +18,7 @@ from ladder.launch.designs import Row
 
 Array = NDArray[np.float64]
 
-CHANCE = 0.05  # of a wrong interaction in a study without any
+CHANCE = 0.001  # of a wrong interaction in a study without any: what is barely found is overstated
 _TOLD = 1e-6  # part of a column that the model does not explain, below which no run tells it apart
 _CANDIDATES = 2**14  # subsets that are foretold; of more, so many are drawn
 _MEASURED = 200  # networks whose MACs are counted, at some 30 ms each
@@ -59,11 +59,11 @@ def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
     data, freedom = fitted.cases, fitted.freedom - 1
     places = {name: place for place, name in enumerate(data.names)}
     out = []
-    squares = float((fitted.residuals**2).sum())
+    squares = fitted.squares
     for a, b in pairs:
         column = 2 * data.half[:, places[a]] * data.half[:, places[b]]
-        rest = column - fitted.hat @ column
-        size = float(rest @ rest)
+        rest = fitted.precision @ column
+        size = float(column @ rest)
         if size <= _TOLD * float(column @ column) or freedom < 0.5:
             continue
         effect = float(rest @ data.y) / size
@@ -120,10 +120,7 @@ def best(
     if fitted.equal_macs:
         raise UserError("--best and --at-equal-macs exclude each other: a budget is given by --max-macs")
     candidates = np.array(list(_candidates(data)))
-    x = _columns(fitted, candidates)
-    inverse = np.linalg.pinv(fitted.x.T @ fitted.x, rcond=1e-10, hermitian=True)
-    values = x @ fitted.fit.estimates
-    error = fitted.fit.std * np.sqrt(1 + np.einsum("ij,jk,ik->i", x, inverse, x))
+    values, error = fitted.foretell(candidates)
     factor = float(stdtrit(fitted.freedom, 0.5 + LEVEL / 2))
     speed = _speeds(data, candidates)
     known = {row.key[:2] for row in data.rows}
@@ -166,14 +163,6 @@ def _candidates(data: Cases) -> Iterator[list[float]]:
         if len(whole & sides) > 1 or any(n not in whole for name in chosen for n in needs.get(name, ())):
             continue
         yield [0.5 if on else -0.5 for on in row]
-
-
-def _columns(fitted: Model, half: Array) -> Array:
-    """The model's columns for other settings of the factors; seeds at their mean."""
-    places = {name: place for place, name in enumerate(fitted.cases.names)}
-    products = [2 * half[:, places[a]] * half[:, places[b]] for a, b in fitted.pairs]
-    known = np.column_stack([np.ones(len(half)), half, *products])
-    return np.hstack([known, np.zeros((len(half), len(fitted.names) - known.shape[1]))])
 
 
 def _speeds(data: Cases, half: Array) -> Array:

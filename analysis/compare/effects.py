@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,13 +169,19 @@ def few(names: Sequence[str], most: int = 4) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """The columns of a fit: a mean, the factors, interactions, log2 MACs if asked for, seeds. And the fit."""
+    """The columns of a fit: a mean, the factors, interactions, log2 MACs if asked for, seeds. And the fit.
+
+    The interactions of all other pairs may be random effects of one common variance, so that intervals know of them.
+    """
 
     cases: Cases
     pairs: tuple[Pair, ...]  # interactions in the model
     equal_macs: bool
     names: tuple[str, ...]  # of the columns
     x: Array  # (runs, columns)
+    others: tuple[Pair, ...]  # interactions that are random effects
+    z: Array  # (runs, others)
+    ratio: float  # the variance of a random effect over that of a run's noise
     fit: Fit
 
     @property
@@ -183,21 +189,58 @@ class Model:
         """Degrees of freedom of the residuals."""
         return float(self.fit.freedom)
 
+    @property
+    def spread_of_others(self) -> float:
+        """The standard deviation of the interactions that are random, as differences of differences."""
+        return 2 * math.sqrt(self.ratio) * float(self.fit.std)
+
     @cached_property
-    def hat(self) -> Array:
-        """From values to fitted values, (runs, runs)."""
-        return np.asarray(self.x @ np.linalg.pinv(self.x, rcond=1e-10))
+    def _inverse(self) -> Array:
+        """Of the runs' covariance, in units of a run's noise, (runs, runs)."""
+        return np.asarray(np.linalg.inv(np.eye(len(self.x)) + self.ratio * self.z @ self.z.T))
+
+    @cached_property
+    def _cover(self) -> Array:
+        """The covariance of the columns' estimates, in units of a run's noise."""
+        return np.asarray(np.linalg.pinv(self.x.T @ self._inverse @ self.x, rcond=1e-10, hermitian=True))
+
+    @cached_property
+    def precision(self) -> Array:
+        """From values to residuals, each weighted by what the others tell of it, (runs, runs)."""
+        lift = self._inverse @ self.x
+        return np.asarray(self._inverse - lift @ self._cover @ lift.T)
 
     @cached_property
     def residuals(self) -> Array:
-        """Of each run, in the unit of the response."""
-        return np.asarray(self.cases.y - self.hat @ self.cases.y)
+        """Weighted residuals; without random effects those of least squares, in the unit of the response."""
+        return np.asarray(self.precision @ self.cases.y)
+
+    @cached_property
+    def squares(self) -> float:
+        """Their sum of squares."""
+        return float(self.cases.y @ self.residuals)
 
     @cached_property
     def left_out(self) -> Array:
         """Each run less what the model of the others foretells of it; nan where they tell nothing."""
-        rest = 1 - np.diag(self.hat)
+        rest = np.diag(self.precision)
         return np.asarray(np.where(rest > 1e-6, self.residuals / np.maximum(rest, 1e-6), np.nan))
+
+    def foretell(self, half: Array) -> tuple[Array, Array]:
+        """What runs with other settings of the factors, (settings, factors) as `Cases.half`, are expected to reach.
+
+        And the standard errors of one run each. Seeds are at their mean.
+        """
+        x = _columns(self.cases.names, half, self.pairs)
+        x = np.hstack([x, np.zeros((len(half), len(self.names) - x.shape[1]))])
+        z = _products(self.cases.names, half, self.others)
+        beside = self.ratio * z @ self.z.T @ self._inverse  # what the known runs tell of the random effects
+        estimates = self.fit.estimates
+        gap = x - beside @ self.x
+        variance = 1 + self.ratio * ((z**2).sum(axis=1) - np.einsum("ij,ij->i", beside @ self.z, z))
+        variance += np.einsum("ij,jk,ik->i", gap, self._cover, gap)
+        values = x @ estimates + beside @ (self.cases.y - self.x @ estimates)
+        return values, float(self.fit.std) * np.sqrt(variance)
 
     def effects(self, names: Iterable[str], level: float = LEVEL, kind: str = "all") -> dict[str, Change]:
         """The effects of factors (and of interactions, "a x b"), with their intervals."""
@@ -249,23 +292,60 @@ def pair_name(pair: Pair) -> str:
     return " x ".join(pair)
 
 
-def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False) -> Model:
-    """Least squares with these interactions; one is the difference that a step makes to another one's effect."""
-    places = {name: place for place, name in enumerate(data.names)}
+def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, random: bool = False) -> Model:
+    """Least squares with these interactions; one is the difference that a step makes to another one's effect.
+
+    `random`: every other pair that the runs tell of has one too, drawn from a normal distribution whose variance the
+    runs give by restricted maximum likelihood (Patterson and Thompson 1971).
+    """
     for name in (name for pair in pairs for name in pair):
-        if name not in places:
-            raise unknown("step that varies", name, places)
-    columns = [np.ones(len(data.rows)), *data.half.T]
-    columns += [2 * data.half[:, places[a]] * data.half[:, places[b]] for a, b in pairs]
+        if name not in data.names:
+            raise unknown("step that varies", name, data.names)
+    columns = [_columns(data.names, data.half, pairs)]
     names = ["", *data.names, *map(pair_name, pairs)]
     if equal_macs:
-        columns.append(data.log_macs - data.log_macs.mean())
+        columns.append((data.log_macs - data.log_macs.mean())[:, None])
         names.append(MACS)
-    x = np.column_stack(columns)
+    x = np.hstack(columns)
     seeds = _seeds(data, x)
     whole = np.hstack([x, seeds])
     names += [f"seed {i}" for i in range(seeds.shape[1])]
-    return Model(data, tuple(pairs), equal_macs, tuple(names), whole, fit_design(whole, data.y, names))
+    others = tuple(pair for pair in combinations(data.names, 2) if pair not in pairs) if random else ()
+    z = _products(data.names, data.half, others)
+    ratio = _ratio(whole, z, data.y)
+    root = np.linalg.cholesky(np.eye(len(z)) + ratio * z @ z.T)
+    fitted = fit_design(np.linalg.solve(root, whole), np.linalg.solve(root, data.y), names)
+    return Model(data, tuple(pairs), equal_macs, tuple(names), whole, others, z, ratio, fitted)
+
+
+def _columns(names: Sequence[str], half: Array, pairs: Sequence[Pair]) -> Array:
+    return np.hstack([np.ones((len(half), 1)), half, _products(names, half, pairs)])
+
+
+def _products(names: Sequence[str], half: Array, pairs: Sequence[Pair]) -> Array:
+    """The columns of interactions: +-0.5, so that a coefficient is half of a difference of differences."""
+    places = {name: place for place, name in enumerate(names)}
+    columns = [2 * half[:, places[a]] * half[:, places[b]] for a, b in pairs]
+    return np.column_stack(columns) if columns else np.zeros((len(half), 0))
+
+
+def _ratio(x: Array, z: Array, y: Array) -> float:
+    """The variance of random effects over that of the noise that makes the residuals likeliest; 0 where none tell."""
+    left = np.linalg.svd(x)[0]
+    rest = left[:, np.linalg.matrix_rank(x) :]  # what the fixed effects leave over
+    sizes, axes = np.linalg.eigh(rest.T @ z @ (z.T @ rest)) if z.size else (np.zeros(0), np.zeros((0, 0)))
+    if len(sizes) < 2 or sizes.max() < 1e-6:
+        return 0.0
+    squares = (axes.T @ (rest.T @ y)) ** 2
+    if squares.sum() < 1e-18 * max(float(y @ y), 1.0):
+        return 0.0
+
+    def unlikely(ratio: float | Array) -> Array:
+        spread = 1 + np.multiply.outer(ratio, sizes)
+        return np.asarray(np.log(spread).sum(axis=-1) + len(sizes) * np.log((squares / spread).sum(axis=-1)))
+
+    grid = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 400)])
+    return float(grid[unlikely(grid).argmin()])
 
 
 def _seeds(data: Cases, x: Array) -> Array:
@@ -332,7 +412,7 @@ def judge(found: Model) -> Judgement:
     errors = found.left_out[~np.isnan(found.left_out)]
     pure, behind = _replicates(data, found)
     lack = None
-    total = float((found.residuals**2).sum())
+    total = found.squares
     rest = found.freedom - behind
     if behind >= 1 and rest >= 1 and pure > 0:
         ratio = max(total - pure**2 * behind, 0.0) / rest / pure**2
@@ -366,11 +446,11 @@ def unforeseen(found: Model) -> dict[str, float]:
 
     By deleted studentised residuals, p times the number of runs below 5 % (Cook and Weisberg 1982, section 2.2.2).
     """
-    rest, freedom = 1 - np.diag(found.hat), found.freedom - 1
+    rest, freedom = np.diag(found.precision), found.freedom - 1
     if freedom < 1:
         return {}
     squares = found.residuals**2 / np.maximum(rest, 1e-6)
-    others = np.maximum((found.residuals**2).sum() - squares, np.finfo(float).tiny)
+    others = np.maximum(found.squares - squares, np.finfo(float).tiny)
     p = 2 * stdtr(freedom, -np.sqrt(freedom * squares / others))
     far = (rest > 1e-6) & (p * len(p) < 1 - LEVEL) & (np.abs(found.left_out) > 1e-6 * np.abs(found.cases.y).max())
     return {str(run): float(found.left_out[i]) for i, run in enumerate(found.cases.runs["run"]) if far[i]}
