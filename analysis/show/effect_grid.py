@@ -99,6 +99,8 @@ def _notes(answer: Answer) -> list[str]:
     at_macs = ", at equal MACs" if answer.fit.equal_macs else ""
     at_once = _AT_ONCE if answer.interval == "all" and len(answer.changes) > 1 else ""
     spread = f"by the spread about the model ({answer.fit.fit.std:.2f}, {answer.fit.freedom:.0f} degrees of freedom)"
+    if answer.fit.ratio:
+        spread += f" and that of the interactions of all other pairs ({answer.fit.spread_of_others:.2f})"
     interval = f"±: 95% interval{at_once}, {spread}" if answer.fit.freedom >= 1 else "too few runs for intervals"
     out.append(f"effect: of a network with the step less one without it, {context}{at_macs}; {interval}")
     if any(c.within_noise for c in answer.changes.values()):

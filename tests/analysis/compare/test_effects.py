@@ -16,6 +16,7 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.regression.mixed_linear_model import VCSpec
 
 from analysis import figures, report
 from analysis.compare import effect_search, effects
@@ -91,7 +92,25 @@ def test_estimates_and_errors_are_those_of_statsmodels() -> None:
         assert change.delta == pytest.approx(reference.params[place])
         assert (change.low, change.high) == pytest.approx(tuple(reference.conf_int()[place]))
     assert model.fit.std == pytest.approx(np.sqrt(reference.mse_resid))
-    assert np.diag(model.hat) == pytest.approx(reference.get_influence().hat_matrix_diag)
+    assert np.diag(model.precision) == pytest.approx(1 - reference.get_influence().hat_matrix_diag)
+
+
+def test_random_interactions_are_those_of_statsmodels() -> None:
+    random = np.random.default_rng(4)
+    chosen = [every(SOME)[i] for i in random.permutation(32)[:24]] * 2
+    pulls = dict(zip(itertools.combinations(SOME, 2), 3 * random.normal(size=10), strict=True))
+    values = [60 + sum(pull for pair, pull in pulls.items() if set(pair) <= set(s)) + random.normal() for s in chosen]
+    data = cases(chosen, values)
+    model = effects.model(data, random=True)
+    one = VCSpec(["pairs"], [[[f"z{i}" for i in range(10)]]], [[model.z]])  # one group of all runs
+    reference = sm.MixedLM(data.y, model.x, np.zeros(48), exog_vc=one, exog_re=model.z[:, :0]).fit()
+    assert model.ratio == pytest.approx(float(reference.vcomp[0] / reference.scale), rel=0.05)
+    assert model.fit.std == pytest.approx(np.sqrt(reference.scale), rel=0.01)
+    found = model.effects(data.names, kind="each")
+    factor = stats.t.ppf(0.975, model.freedom)
+    for place, change in enumerate(found.values(), 1):
+        assert change.delta == pytest.approx(reference.fe_params[place], abs=0.01)
+        assert change.half / factor == pytest.approx(reference.bse_fe[place], rel=0.02)
 
 
 def test_leave_one_out_is_what_the_others_foretell() -> None:
