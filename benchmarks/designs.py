@@ -1,6 +1,6 @@
 """Owns the comparison of designs in simulated studies whose truth is known: which runs tell most of the steps.
 
-    python -m benchmarks.designs                  # 2,000 studies of each design in each of three worlds
+    python -m benchmarks.designs                  # 300 studies of each design in each of three worlds
     python -m benchmarks.designs --world additive --format md    # as a table of docs/designs.md
     python -m benchmarks.designs --out docs/designs     # a chart: half widths over the number of runs
 
@@ -12,17 +12,20 @@ additive       steps add up
 interactions   each pair of steps has one, of standard deviation 0.6: as large as the noise
 collapses      one network in twenty does not learn; runs that `ladder effects --without-collapsed` finds are left out
 
-The truth is a step's effect averaged over all contexts; of the walk also its change in the walk. Printed: root mean
-square error of the effects, mean half width of the intervals that hold all at once, how often single intervals (each by
-itself) and all intervals of a study hold the truth, and which part of the effects can be told at all.
+Effects are those of `ladder effects`: it looks for interactions where replicates say that steps do not add up, and
+takes all others for random effects. The truth is a step's effect averaged over all contexts; of the walk also its
+change in the walk. Printed: root mean square error of the effects, mean half width of the intervals that hold all at
+once, how often single intervals (each by itself) and all intervals of a study hold the truth, and which part of the
+effects can be told at all.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 
@@ -31,7 +34,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.compare import effects
-from analysis.compare.model import critical
+from analysis.compare.effect_answer import fit_effects
 from ladder.errors import run_cli
 from ladder.launch import designs
 from ladder.launch.designs import Row, coded
@@ -45,14 +48,16 @@ STEPS = tuple(step.name for step in LADDER.steps)
 PAIRS = list(combinations(range(len(STEPS)), 2))
 EFFECT, SEED, NOISE, PAIR, LOST = 1.5, 0.5, 0.6, 0.6, 0.05
 WORLDS = ("additive", "interactions", "collapses")
-ALL = "walk (its own changes)"
+OWN = "walk (its own changes)"
 DESIGNS: Mapping[str, tuple[DesignConfig, tuple[int, ...]]] = {
     "walk": (DesignConfig(kind="chain"), (0, 1, 2)),
     "leave_one_out": (DesignConfig(kind="leave_one_out"), (0,)),
     "permutations": (DesignConfig(kind="permutations", runs=39), (0,)),
     "screening": (DesignConfig(kind="screening", requires=False), (0, 1)),
     "optimal": (DesignConfig(kind="optimal", runs=39), (0, 1, 2)),
+    "optimal, 6 replicates": (DesignConfig(kind="optimal", runs=39, replicates=6), (0, 1, 2)),
 }
+BOTH = ("walk", "optimal, 6 replicates")  # of one study, as docs/cifar10.md's
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ def no_macs(steps: tuple[str, ...]) -> float:
 
 @cache
 def rows_of(name: str) -> tuple[Row, ...]:
-    """The runs of a design."""
+    """The runs of a design; "A and B": those of both."""
+    if " and " in name:
+        return tuple(row for part in name.split(" and ") for row in rows_of(part))
     config, seeds = DESIGNS[name]
     return designs.make(LADDER, config, seeds, no_macs).rows
 
@@ -85,9 +92,10 @@ def cases_of(rows: Sequence[Row], top1: Array) -> effects.Cases:
     return effects.Cases(LADDER, frame, STEPS, {}, tuple(rows))
 
 
-def simulate(name: str, world: str, studies: int, seed: int = 0, own: bool = False) -> Result:
-    """Studies of one design in one world; `own`: the truth is the change in the walk."""
-    rows = rows_of(name)
+def simulate(name: str, world: str, studies: int, seed: int = 0) -> Result:
+    """Studies of one design in one world; of `OWN` the truth is the change in the walk."""
+    own = name == OWN
+    rows = rows_of("walk" if own else name)
     random = np.random.default_rng([seed, WORLDS.index(world)])
     half = coded(rows, STEPS, {}) / 2
     products = np.column_stack([2 * half[:, a] * half[:, b] for a, b in PAIRS])
@@ -105,68 +113,39 @@ def simulate(name: str, world: str, studies: int, seed: int = 0, own: bool = Fal
         walk = coded([Row(STEPS[:i]) for i in range(len(STEPS) + 1)], STEPS, {}) / 2
         means = truth @ walk.T + pairs @ np.column_stack([2 * walk[:, a] * walk[:, b] for a, b in PAIRS]).T
         truth = np.diff(means, axis=1)
-    factors = _factors(rows)
-    estimates, errors, freedoms = (np.full((studies, len(STEPS)), np.nan) for _ in range(3))
-    for kept, members in _kept(rows, y):
-        estimates[members], errors[members], freedoms[members] = _fit(rows, y[members], kept)
-    single = np.abs(estimates - truth) <= factors["each"](freedoms) * errors
-    whole = np.abs(estimates - truth) <= factors["all"](freedoms) * errors
-    told = ~np.isnan(estimates)
+    found = [_effects(rows, top1) for top1 in y]
+    estimates, singles, wholes = (np.array(part) for part in zip(*found, strict=True))
+    off, told = np.abs(estimates - truth), ~np.isnan(estimates)
     return Result(
         runs=len(rows),
-        error=float(np.sqrt(np.nanmean((estimates - truth) ** 2))),
-        half=float(np.nanmean(factors["all"](freedoms) * errors)),
-        single=float(single[told].mean()),
-        whole=float((whole | ~told).all(axis=1).mean()),
+        error=float(np.sqrt(np.nanmean(off**2))),
+        half=float(np.nanmean(wholes)),
+        single=float((off <= singles)[told].mean()),
+        whole=float(((off <= wholes) | ~told).all(axis=1).mean()),
         told=float(told.mean()),
     )
 
 
-def _kept(rows: Sequence[Row], y: Array) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Which runs are in the fit, and the studies for which these are."""
-    fallen = effects.far_below(effects.log_odds(np.clip(y, 0, 100), 10_000.0))
-    patterns, which = np.unique(fallen, axis=0, return_inverse=True)
-    return [(~pattern, which.ravel() == place) for place, pattern in enumerate(patterns)]
-
-
-def _fit(rows: Sequence[Row], y: Array, kept: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-    """Estimates and standard errors of the effects of several studies of the same runs, and degrees of freedom."""
-    model = effects.model(cases_of([r for r, k in zip(rows, kept, strict=True) if k], y[0, kept]))
-    inverse = np.linalg.pinv(model.x.T @ model.x, rcond=1e-10, hermitian=True)
-    coefficients = y[:, kept] @ model.x @ inverse
-    squares = ((y[:, kept] - coefficients @ model.x.T) ** 2).sum(axis=1)
-    places = [model.names.index(step) for step in STEPS]
-    null = model.fit.null
-    known = np.ones(len(STEPS), bool) if null is None else np.abs(null[places]).max(axis=1) < 1e-6
-    freedom = model.freedom
-    estimates = np.where(known, coefficients[:, places], np.nan)
-    spread = np.sqrt(squares / freedom)[:, None] if freedom >= 1 else np.full((len(y), 1), np.nan)
-    errors = np.where(known, spread * np.sqrt(np.diag(inverse)[places]), np.nan)
-    return estimates, errors, np.full(estimates.shape, freedom)
-
-
-def _factors(rows: Sequence[Row]) -> Mapping[str, np.vectorize]:
-    """From degrees of freedom to standard errors that intervals reach; correlations are those of the whole design."""
-    from scipy.special import stdtrit
-
-    model = effects.model(cases_of(rows, np.full(len(rows), 60.0)))
-    places = [model.names.index(step) for step in STEPS]
-    inverse = np.linalg.pinv(model.x.T @ model.x, rcond=1e-10, hermitian=True)[np.ix_(places, places)]
-    size = np.sqrt(np.diag(inverse))
-    correlation = inverse / np.outer(size, size)
-    at_once = cache(lambda freedom: float(critical(correlation, freedom)[0]) if freedom >= 1 else np.nan)
-    return {
-        "all": np.vectorize(lambda freedom: at_once(round(freedom)), otypes=[float]),
-        "each": np.vectorize(lambda freedom: stdtrit(freedom, 0.975), otypes=[float]),
-    }
+def _effects(rows: Sequence[Row], top1: Array) -> tuple[list[float], list[float], list[float]]:
+    """Effects as `ladder effects --without-collapsed` shows them; half widths of each by itself, of all at once."""
+    data = cases_of(rows, top1)
+    fitted = fit_effects(data.part(~effects.collapsed(data)))[0]
+    each, every = (fitted.main_effects(kind) for kind in ("each", "all"))
+    return (
+        [each[step].delta if step in each else np.nan for step in STEPS],
+        [each[step].half if step in each else np.nan for step in STEPS],
+        [every[step].half if step in every else np.nan for step in STEPS],
+    )
 
 
 def table(world: str, studies: int, markdown: bool) -> str:
     """All designs in one world."""
     heads = ["design", "runs", "error", "half width", "single held %", "all held %", "told %"]
     lines = []
-    for name in (*DESIGNS, ALL):
-        one = simulate("walk" if name == ALL else name, world, studies, own=name == ALL)
+    names = (*DESIGNS, " and ".join(BOTH), OWN)
+    with ProcessPoolExecutor() as pool:
+        results = list(pool.map(partial(simulate, world=world, studies=studies), names))
+    for name, one in zip(names, results, strict=True):
         parts = [f"{100 * part:.0f}" for part in (one.single, one.whole, one.told)]
         lines.append([name, str(one.runs), f"{one.error:.2f}", f"{one.half:.2f}", *parts])
     if markdown:
@@ -220,7 +199,7 @@ def chart(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--world", choices=WORLDS, help="one of them alone")
     parser.add_argument("--format", choices=("text", "md"), default="text")
     parser.add_argument("--out", type=Path, help="draw half_width.png into this folder instead")

@@ -19,8 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.compare import effects
-from analysis.compare.effect_search import search
+from analysis.compare.effect_answer import fit_effects
 from benchmarks.designs import EFFECT, LADDER, NOISE, PAIR, PAIRS, SEED, STEPS, cases_of, no_macs
 from ladder.errors import run_cli
 from ladder.launch import designs
@@ -47,14 +46,15 @@ def simulate(rows: Sequence[Row], size: float, others: float, studies: int) -> l
         pairs[place] = size / 2
         y = 60 + half @ single + products @ pairs + SEED * random.normal(size=3)[blocks]
         data = cases_of(rows, y + NOISE * random.normal(size=len(rows)))
-        chosen, tried = search(data)
+        fitted, _, tried = fit_effects(data, interactions=True)
+        chosen = fitted.pairs
         if names[place] in chosen:
             found += 1
             looks += [one.change.delta / size for one in tried if one.pair == names[place] and size]
         more += len(set(chosen) - {names[place]})
         truth = dict(zip(STEPS, single, strict=True))
         extra = dict(zip(names, pairs, strict=True))
-        given = effects.model(data, chosen).given(len(tried))
+        given = fitted.given(len(tried))
         if given:
             both = [extra.get((one.step, one.other), extra.get((one.other, one.step), 0.0)) for one in given]
             held.append(

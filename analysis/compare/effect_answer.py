@@ -24,7 +24,7 @@ class Answer:
     """Effects of all steps, and all that a table or a chart says of them."""
 
     cases: Cases
-    fit: Model  # with the interactions that were found
+    fit: Model  # with the interactions that were found, the others random
     judgement: Judgement  # of the fit without interactions
     changes: dict[str, Change]  # the effect of each step and factor
     without: dict[str, Change] | None  # the same without the runs that collapsed; None where none did
@@ -105,14 +105,10 @@ def answer(
     data = every.part(~fallen) if without_collapsed and fallen.any() else every
     if equal_macs and data.log_macs.max() - data.log_macs.min() < 1e-6:
         raise UserError("--at-equal-macs: all runs have the same MACs, or do not tell them")
-    plain = effects.model(data, equal_macs=equal_macs)
-    judgement = effects.judge(plain)
-    search_them = interactions or judgement.adds_up is False
-    pairs, tried = search(data, equal_macs) if search_them else ((), [])
-    fitted = effects.model(data, pairs, equal_macs, random=True)
+    fitted, judgement, tried = fit_effects(data, interactions, equal_macs)
     without = None
     if fallen.any() and not without_collapsed:
-        without = effects.model(data.part(~fallen), pairs, equal_macs, random=True).main_effects(interval)
+        without = effects.model(data.part(~fallen), fitted.pairs, equal_macs, random=True).main_effects(interval)
     name, others = _beside(every, beside, interval)
     return Answer(
         cases=data,
@@ -124,10 +120,24 @@ def answer(
         beside=others,
         beside_name=name,
         costs=effects.cost_factors(data),
-        interactions=tuple(tried),
+        interactions=tried,
         shares=tuple(effects.shapley(data)),
         interval=interval,
     )
+
+
+def fit_effects(
+    data: Cases, interactions: bool = False, equal_macs: bool = False
+) -> tuple[Model, Judgement, tuple[Interaction, ...]]:
+    """The fit that is shown, the judgement of the fit without interactions, and the pairs that were looked at.
+
+    Clear interactions are fixed effects, looked for where replicates show that steps do not add up or where asked for;
+    all others are random ones.
+    """
+    judgement = effects.judge(effects.model(data, equal_macs=equal_macs))
+    searched = interactions or judgement.adds_up is False
+    pairs, tried = search(data, equal_macs) if searched else ((), [])
+    return effects.model(data, pairs, equal_macs, random=True), judgement, tuple(tried)
 
 
 def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[str, Change]]:
@@ -141,7 +151,7 @@ def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[s
         return "", {}
     if source is not None and source not in list_ladders():
         other = effects.cases(load(source), {})
-        return source.rstrip("/").rpartition("/")[2], effects.model(other, random=True).main_effects(interval)
+        return source.rstrip("/").rpartition("/")[2], fit_effects(other)[0].main_effects(interval)
     ladder = data.ladder if source is None else load_ladder(source)
     if source is None and all(rung.paper.top1 is None for rung in ladder.rungs):
         return "", {}

@@ -18,7 +18,7 @@ from ladder.launch.designs import Row
 
 Array = NDArray[np.float64]
 
-CHANCE = 0.001  # of a wrong interaction in a study without any: what is barely found is overstated
+CHANCE = 0.05  # of a wrong interaction in a study without any
 _TOLD = 1e-6  # part of a column that the model does not explain, below which no run tells it apart
 _CANDIDATES = 2**14  # subsets that are foretold; of more, so many are drawn
 _MEASURED = 200  # networks whose MACs are counted, at some 30 ms each
@@ -30,21 +30,22 @@ class Interaction:
 
     pair: Pair
     change: Change  # its interval by itself; added alone to the model, or with those found
-    p: float  # of none, by itself
+    p: float  # of so large a one among random ones, by itself; of those found, of none
     found: bool  # among those that the search took into the model
 
 
 def search(data: Cases, equal_macs: bool = False) -> tuple[tuple[Pair, ...], list[Interaction]]:
     """The interactions that the runs show, and what is known of every pair that can be told apart.
 
-    Forward selection: the pair with the smallest p value joins the model while that, times the number of pairs, is
-    below 5 % (Bonferroni), so that a study without interactions finds one in 5 % of cases. Main effects stay in the
-    model (heredity: Chipman 1996). No more join than leave four degrees of freedom.
+    Forward selection beside random effects of all other pairs: the pair least likely to be one of them joins the fixed
+    effects while its p value, times the number of pairs, is below `CHANCE` (Bonferroni). So an interaction is found
+    where it is clear of noise and larger than the others are. Main effects stay in the model (heredity: Chipman 1996).
+    No more join than leave four degrees of freedom.
     """
     pairs: list[Pair] = []
     every = list(combinations(data.names, 2))
     while True:
-        fitted = model(data, pairs, equal_macs)
+        fitted = model(data, pairs, equal_macs, random=True)
         tried = _each(fitted, [pair for pair in every if pair not in pairs])
         best = min(tried, key=lambda one: one.p, default=None)
         if best is None or fitted.freedom < 5 or not best.p * len(tried) < CHANCE:
@@ -55,7 +56,7 @@ def search(data: Cases, equal_macs: bool = False) -> tuple[tuple[Pair, ...], lis
 
 
 def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
-    """Each pair added alone to a model, as one more column of least squares."""
+    """Each pair added alone to a model, as one more fixed effect."""
     data, freedom = fitted.cases, fitted.freedom - 1
     places = {name: place for place, name in enumerate(data.names)}
     out = []
@@ -68,9 +69,10 @@ def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
             continue
         effect = float(rest @ data.y) / size
         variance = max(squares - effect**2 * size, 0.0) / freedom
-        error = math.sqrt(variance / size)
-        p = 2 * float(stdtr(freedom, -abs(effect) / error)) if error else 0.0
-        half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * error
+        among = math.sqrt(variance / size)
+        p = 2 * float(stdtr(freedom, -abs(effect) / among)) if among else 0.0
+        own = fitted.mixed.ratio if (a, b) in fitted.others else 0.0  # as a fixed effect it is no random one
+        half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * math.sqrt(variance * max(1 / size - own, 0.0))
         # columns are +-0.5, so that a coefficient is half of a difference of differences
         out.append(Interaction((a, b), Change(2 * effect, 2 * half, "pooled"), p, False))
     return out

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtr
 
 from analysis.compare import selection
-from analysis.compare.model import DEARER, Fit, fit, fit_design
+from analysis.compare.mixed import Mixed, fit_mixed
+from analysis.compare.model import DEARER, Fit, fit
 from analysis.compare.overrides import value
 from analysis.compare.stats import LEVEL, NAN, Change
 from analysis.read.configs import read_config, show
@@ -171,7 +172,7 @@ def few(names: Sequence[str], most: int = 4) -> str:
 class Model:
     """The columns of a fit: a mean, the factors, interactions, log2 MACs if asked for, seeds. And the fit.
 
-    The interactions of all other pairs may be random effects of one common variance, so that intervals know of them.
+    The interactions of all other pairs may be random effects, so that intervals know of them.
     """
 
     cases: Cases
@@ -181,8 +182,12 @@ class Model:
     x: Array  # (runs, columns)
     others: tuple[Pair, ...]  # interactions that are random effects
     z: Array  # (runs, others)
-    ratio: float  # the variance of a random effect over that of a run's noise
-    fit: Fit
+    mixed: Mixed
+
+    @property
+    def fit(self) -> Fit:
+        """The effects of the columns."""
+        return self.mixed.fit
 
     @property
     def freedom(self) -> float:
@@ -192,12 +197,12 @@ class Model:
     @property
     def spread_of_others(self) -> float:
         """The standard deviation of the interactions that are random, as differences of differences."""
-        return 2 * math.sqrt(self.ratio) * float(self.fit.std)
+        return 2 * self.mixed.spread
 
     @cached_property
     def _inverse(self) -> Array:
         """Of the runs' covariance, in units of a run's noise, (runs, runs)."""
-        return np.asarray(np.linalg.inv(np.eye(len(self.x)) + self.ratio * self.z @ self.z.T))
+        return np.asarray(np.linalg.inv(np.eye(len(self.x)) + self.mixed.ratio * self.z @ self.z.T))
 
     @cached_property
     def _cover(self) -> Array:
@@ -234,10 +239,10 @@ class Model:
         x = _columns(self.cases.names, half, self.pairs)
         x = np.hstack([x, np.zeros((len(half), len(self.names) - x.shape[1]))])
         z = _products(self.cases.names, half, self.others)
-        beside = self.ratio * z @ self.z.T @ self._inverse  # what the known runs tell of the random effects
+        beside = self.mixed.ratio * z @ self.z.T @ self._inverse  # what the known runs tell of the random effects
         estimates = self.fit.estimates
         gap = x - beside @ self.x
-        variance = 1 + self.ratio * ((z**2).sum(axis=1) - np.einsum("ij,ij->i", beside @ self.z, z))
+        variance = 1 + self.mixed.ratio * ((z**2).sum(axis=1) - np.einsum("ij,ij->i", beside @ self.z, z))
         variance += np.einsum("ij,jk,ik->i", gap, self._cover, gap)
         values = x @ estimates + beside @ (self.cases.y - self.x @ estimates)
         return values, float(self.fit.std) * np.sqrt(variance)
@@ -295,8 +300,7 @@ def pair_name(pair: Pair) -> str:
 def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, random: bool = False) -> Model:
     """Least squares with these interactions; one is the difference that a step makes to another one's effect.
 
-    `random`: every other pair that the runs tell of has one too, drawn from a normal distribution whose variance the
-    runs give by restricted maximum likelihood (Patterson and Thompson 1971).
+    `random`: every other pair has one too, all drawn from one normal distribution (`mixed.fit_mixed`).
     """
     for name in (name for pair in pairs for name in pair):
         if name not in data.names:
@@ -312,10 +316,8 @@ def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, ran
     names += [f"seed {i}" for i in range(seeds.shape[1])]
     others = tuple(pair for pair in combinations(data.names, 2) if pair not in pairs) if random else ()
     z = _products(data.names, data.half, others)
-    ratio = _ratio(whole, z, data.y)
-    root = np.linalg.cholesky(np.eye(len(z)) + ratio * z @ z.T)
-    fitted = fit_design(np.linalg.solve(root, whole), np.linalg.solve(root, data.y), names)
-    return Model(data, tuple(pairs), equal_macs, tuple(names), whole, others, z, ratio, fitted)
+    mixed = fit_mixed(whole, z, data.y, names)
+    return Model(data, tuple(pairs), equal_macs, tuple(names), whole, others, z, mixed)
 
 
 def _columns(names: Sequence[str], half: Array, pairs: Sequence[Pair]) -> Array:
@@ -327,25 +329,6 @@ def _products(names: Sequence[str], half: Array, pairs: Sequence[Pair]) -> Array
     places = {name: place for place, name in enumerate(names)}
     columns = [2 * half[:, places[a]] * half[:, places[b]] for a, b in pairs]
     return np.column_stack(columns) if columns else np.zeros((len(half), 0))
-
-
-def _ratio(x: Array, z: Array, y: Array) -> float:
-    """The variance of random effects over that of the noise that makes the residuals likeliest; 0 where none tell."""
-    left = np.linalg.svd(x)[0]
-    rest = left[:, np.linalg.matrix_rank(x) :]  # what the fixed effects leave over
-    sizes, axes = np.linalg.eigh(rest.T @ z @ (z.T @ rest)) if z.size else (np.zeros(0), np.zeros((0, 0)))
-    if len(sizes) < 2 or sizes.max() < 1e-6:
-        return 0.0
-    squares = (axes.T @ (rest.T @ y)) ** 2
-    if squares.sum() < 1e-18 * max(float(y @ y), 1.0):
-        return 0.0
-
-    def unlikely(ratio: float | Array) -> Array:
-        spread = 1 + np.multiply.outer(ratio, sizes)
-        return np.asarray(np.log(spread).sum(axis=-1) + len(sizes) * np.log((squares / spread).sum(axis=-1)))
-
-    grid = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 400)])
-    return float(grid[unlikely(grid).argmin()])
 
 
 def _seeds(data: Cases, x: Array) -> Array:
@@ -451,7 +434,8 @@ def unforeseen(found: Model) -> dict[str, float]:
         return {}
     squares = found.residuals**2 / np.maximum(rest, 1e-6)
     others = np.maximum(found.squares - squares, np.finfo(float).tiny)
-    p = 2 * stdtr(freedom, -np.sqrt(freedom * squares / others))
+    with np.errstate(over="ignore"):  # infinitely far, where the others leave nothing over
+        p = 2 * stdtr(freedom, -np.sqrt(freedom * squares / others))
     far = (rest > 1e-6) & (p * len(p) < 1 - LEVEL) & (np.abs(found.left_out) > 1e-6 * np.abs(found.cases.y).max())
     return {str(run): float(found.left_out[i]) for i, run in enumerate(found.cases.runs["run"]) if far[i]}
 

@@ -121,9 +121,9 @@ def number(value: float | None, digits: int = 2) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def signed(value: float) -> str:
-    """A difference with one decimal and its sign; what rounds to nothing has none."""
-    return "0.0" if round(value, 1) == 0 else f"{value:+.1f}"
+def signed(value: float, digits: int = 1) -> str:
+    """A difference with so many decimals and its sign; what rounds to nothing has none."""
+    return f"{0.0:.{digits}f}" if round(value, digits) == 0 else f"{value:+.{digits}f}"
 
 
 def spread(mean: float | None, std: float | None) -> str:

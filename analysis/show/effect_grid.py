@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.compare.effect_answer import Answer
-from analysis.compare.effect_search import Foretold
+from analysis.compare.effect_search import CHANCE, Foretold
 from analysis.compare.effects import FAR, few, unknown_effects
 from analysis.compare.stats import LEVEL, Change
 from analysis.read.configs import show
@@ -99,7 +99,7 @@ def _notes(answer: Answer) -> list[str]:
     at_macs = ", at equal MACs" if answer.fit.equal_macs else ""
     at_once = _AT_ONCE if answer.interval == "all" and len(answer.changes) > 1 else ""
     spread = f"by the spread about the model ({answer.fit.fit.std:.2f}, {answer.fit.freedom:.0f} degrees of freedom)"
-    if answer.fit.ratio:
+    if answer.fit.spread_of_others:
         spread += f" and that of the interactions of all other pairs ({answer.fit.spread_of_others:.2f})"
     interval = f"±: 95% interval{at_once}, {spread}" if answer.fit.freedom >= 1 else "too few runs for intervals"
     out.append(f"effect: of a network with the step less one without it, {context}{at_macs}; {interval}")
@@ -141,7 +141,7 @@ def _adding_up(answer: Answer) -> str:
     elif judged.adds_up:
         parts.append(f"steps add up as far as replicates tell (lack of fit: {_p(judged.lack_of_fit)})")
     else:
-        what = "interactions that explain it are in the fit" if answer.pairs else "no single interaction explains it"
+        what = "clear interactions are in the fit" if answer.pairs else "no single interaction is clear"
         parts.append(f"steps do not add up (lack of fit: {_p(judged.lack_of_fit)}); {what}")
     if not math.isnan(judged.left_out):
         parts.append(f"a run is foretold by the others to ±{judged.left_out:.2f}{unit}")
@@ -182,19 +182,20 @@ def matrix_grid(answer: Answer) -> Grid:
     known = {one.pair: one for one in answer.interactions}
     columns = [Column("step", left=True), *(Column(str(i + 1)) for i in range(len(names) - 1))]
     lines = []
+    digits = 1 if answer.cases.response == "points" else 2
     for row, name in enumerate(names):
         cells = [f"{row + 1:>2} {name}"]
         for other in names[:-1][:row]:
             one = known.get((other, name))
             mark = "*" if one and one.found else "" if one is None or one.change.within_noise else "."
-            cells.append(NONE if one is None else f"{signed(one.change.delta)}{mark}")
+            cells.append(NONE if one is None else f"{signed(one.change.delta, digits)}{mark}")
         lines.append(Line((*cells, *[""] * (len(columns) - len(cells))), "main"))
     tried = len(answer.interactions)
     notes = [
         f"how much more the row's step is worth with the column's step than without, in {answer.unit}; {NONE} not told"
         " apart by any run",
-        f"* in the fit: p times the {tried} pairs is below 0.05; . clear of noise by itself, as one pair in twenty is"
-        " by chance",
+        f"* in the fit: p times the {tried} pairs is below {CHANCE:g}; . clear of noise by itself, as one pair in"
+        " twenty is by chance",
     ]
     return Grid("Interactions of two steps", "", tuple(columns), tuple(lines), tuple(notes))
 
