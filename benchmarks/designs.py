@@ -27,6 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ def table(world: str, studies: int, markdown: bool) -> str:
     heads = ["design", "runs", "error", "half width", "single held %", "all held %", "told %"]
     lines = []
     names = (*DESIGNS, " and ".join(BOTH), OWN)
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         results = list(pool.map(partial(simulate, world=world, studies=studies), names))
     for name, one in zip(names, results, strict=True):
         parts = [f"{100 * part:.0f}" for part in (one.single, one.whole, one.told)]

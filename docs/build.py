@@ -5,7 +5,8 @@
     <!-- drawn by: ladder figures runs/published/demo --only roadmap --formats png --out docs/demo -->
 
 `docs/reference.py PART` in place of a command is a part of the reference, read from the code.
-`python docs/build.py` makes them all again; with `--check` it changes nothing and fails where one is out of date.
+`python docs/build.py` makes them all again, or those of one page (`docs/cifar10.md`); with `--check` it changes nothing
+and fails where one is out of date.
 Commands read what the repository holds and nothing else. Tables are compared to the letter, pictures by what they
 show (`analysis.show.charts.style.fingerprint`): no two releases of matplotlib draw the same pixels.
 """
@@ -105,10 +106,10 @@ def shown(picture: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def build() -> list[str]:
-    """Make what is out of date again; a line for each."""
+def build(names: list[str] | None = None) -> list[str]:
+    """Make what is out of date on these pages, or on all again; a line for each."""
     changed = []
-    for name in pages():
+    for name in names or pages():
         before = (ROOT / name).read_text(encoding="utf-8")
         after = with_files(with_tables(before))
         if after != before:
@@ -118,10 +119,10 @@ def build() -> list[str]:
     return changed
 
 
-def check() -> list[str]:
-    """A line for everything that is out of date."""
+def check(names: list[str] | None = None) -> list[str]:
+    """A line for everything on these pages, or on all that is out of date."""
     problems = []
-    for name in pages():
+    for name in names or pages():
         text = (ROOT / name).read_text(encoding="utf-8")
         for word, pattern in (("made by:", MADE), ("drawn by:", DRAWN)):
             if text.count(f"<!-- {word}") != len(pattern.findall(text)):
@@ -139,14 +140,17 @@ def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python docs/build.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing, fail where something is out of date")
+    parser.add_argument("page", nargs="*", help="such as docs/cifar10.md; every page if none is named")
     args = parser.parse_args()
+    if unknown := set(args.page) - set(pages()):
+        parser.error(f"no page {', '.join(sorted(unknown))}: there are {', '.join(pages())}")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         del os.environ[name]  # the defaults of a run's config are W&B's environment
     os.chdir(ROOT)  # the commands' paths are those of the repository
     if not args.check:
-        print("\n".join(f"made again: {line}" for line in build()) or "all was current")
+        print("\n".join(f"made again: {line}" for line in build(args.page)) or "all was current")
         return 0
-    problems = check()
+    problems = check(args.page)
     for line in problems:
         print(line, file=sys.stderr)
     print("out of date: run make docs" if problems else "tables and pictures are current")

@@ -56,7 +56,7 @@ def described(design: Design) -> str:
     widths = [width for name, width in design.half_widths().items() if name in design.steps]
     if not widths or any(math.isnan(width) for width in widths):
         return f"{text}; too few to judge every step by itself"
-    text += f"; each step's effect ±{sum(widths) / steps:.2f} s expected, s the spread of a run"
+    text += f"; each step's effect ±{sum(widths) / steps:.2f} s expected if steps add up, s the spread of a run"
     if (chain := chain_half_width(steps, count)) is not None and design.kind != "chain":
         text += f" (a chain of as many runs ±{chain:.2f} s)"
     return text

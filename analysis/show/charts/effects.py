@@ -21,28 +21,28 @@ _LINE = {1: 0.19, 2: 0.22}  # inches a row
 
 
 def draw_effects(answer: Answer, columns: int = 2) -> Figure | None:
-    """Each step's average effect with its interval; below it the walk's change, or the paper's, on the same axis.
+    """Each step's average effect with its interval; below it the walk's change and the paper's, on the same axis.
 
     Filled: the interval leaves 0 out. Hollow: within noise.
     """
     rows = [(name, change) for name, change in answer.changes.items() if not math.isnan(change.delta)]
     if not rows:
         return None
-    others = answer.beside or ({} if answer.one_context else answer.walk)
-    other_name = answer.beside_name if answer.beside else "the walk"
-    notes = [_about(answer), "filled: clear of noise; hollow: within it"]
-    if any(name in others for name, _ in rows):
-        notes.append(f"diamonds: {other_name}")
+    names = [name for name, _ in rows]
+    others = [({} if answer.one_context else answer.walk, "s", "squares: the walk's changes")]
+    others.append((answer.beside, "D", f"diamonds: {answer.beside_name}"))
+    others = [other for other in others if any(name in other[0] for name in names)]
+    notes = [_about(answer), "filled: clear of noise; hollow: within it", *(note for *_, note in others)]
     with style.context(columns):
-        fig, axes = _rows(answer, [name for name, _ in rows], "; ".join(notes) + ".", columns)
+        fig, axes = _rows(answer, names, "; ".join(notes) + ".", columns, high=1.35 if len(others) > 1 else 1.0)
         shown = []
         for y, (name, change) in enumerate(rows):
-            other = others.get(name)
-            _dot(axes, y - (0.16 if other else 0), change, style.DARK[1] if change.delta < 0 else style.DARK[0], "o")
-            shown.append(change)
-            if other is not None:
-                _dot(axes, y + 0.22, other, style.DIM, "D")
-                shown.append(other)
+            marks = [(change, "o"), *((changes[name], marker) for changes, marker, _ in others if name in changes)]
+            apart = 0.27 if len(others) > 1 else 0.38
+            for place, (one, marker) in enumerate(marks):
+                colour = style.DIM if marker == "D" else style.DARK[int(one.delta < 0)]
+                _dot(axes, y + apart * (place - (len(marks) - 1) / 2), one, colour, marker)
+                shown.append(one)
         _finish(axes, shown, f"effect on {answer.unit}", columns)
         return fig
 
@@ -174,9 +174,9 @@ def _about(answer: Answer) -> str:
     return f"{answer.data_name}, {run['eval_split']} split, {runs}; bars: 95% interval{at_once}"
 
 
-def _rows(answer: Answer, names: list[str], note: str, columns: int) -> tuple[Figure, Axes]:
-    """A figure with a labelled row for each name."""
-    size, width, line = style.SIZES[columns], style.WIDTHS[columns], _LINE[columns]
+def _rows(answer: Answer, names: list[str], note: str, columns: int, high: float = 1.0) -> tuple[Figure, Axes]:
+    """A figure with a labelled row for each name, `high` lines each."""
+    size, width, line = style.SIZES[columns], style.WIDTHS[columns], high * _LINE[columns]
     notes = style.wrap(note, width - 0.12, size - 1)
     title = f"{answer.cases.ladder.title}: what each step is worth"
     top, bottom = style.title_height(title, columns), 0.46 + (size + 1) / 72 * len(notes)
