@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.compare import effects
+from analysis.compare.cases import Cases, collapsed
 from analysis.compare.effect_answer import fit_effects
 from ladder.errors import run_cli
 from ladder.launch import designs
@@ -87,10 +87,10 @@ def rows_of(name: str) -> tuple[Row, ...]:
     return designs.make(LADDER, config, seeds, no_macs).rows
 
 
-def cases_of(rows: Sequence[Row], top1: Array) -> effects.Cases:
+def cases_of(rows: Sequence[Row], top1: Array) -> Cases:
     """Runs as `ladder effects` sees them."""
     frame = pd.DataFrame({"run": range(len(rows)), "top1": top1, "eval_size": 10_000})
-    return effects.Cases(LADDER, frame, STEPS, {}, tuple(rows))
+    return Cases(LADDER, frame, STEPS, {}, tuple(rows))
 
 
 def simulate(name: str, world: str, studies: int, seed: int = 0) -> Result:
@@ -130,7 +130,7 @@ def simulate(name: str, world: str, studies: int, seed: int = 0) -> Result:
 def _effects(rows: Sequence[Row], top1: Array) -> tuple[list[float], list[float], list[float]]:
     """Effects as `ladder effects --without-collapsed` shows them; half widths of each by itself, of all at once."""
     data = cases_of(rows, top1)
-    fitted = fit_effects(data.part(~effects.collapsed(data)))[0]
+    fitted = fit_effects(data.part(~collapsed(data)))[0]
     each, every = (fitted.main_effects(kind) for kind in ("each", "all"))
     return (
         [each[step].delta if step in each else np.nan for step in STEPS],

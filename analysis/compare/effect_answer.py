@@ -9,10 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from analysis.compare import effects
+from analysis.compare.cases import Cases, cases_of, collapsed
 from analysis.compare.effect_search import Interaction, search
-from analysis.compare.effects import Cases, Given, Judgement, Model, Pair, Share
+from analysis.compare.effects import Given, Model, Pair
+from analysis.compare.other_answers import Share, cost_factors, shapley, walk_changes
 from analysis.compare.stats import Change
 from analysis.compare.summary import paper_table, spelled
+from analysis.compare.trust import Judgement, judge, unforeseen
 from ladder.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Answer:
     @cached_property
     def unforeseen(self) -> dict[str, float]:
         """Runs far from what the others foretell of them, and by how much."""
-        return effects.unforeseen(self.fit)
+        return unforeseen(self.fit)
 
     @property
     def left_out(self) -> bool:
@@ -98,10 +101,10 @@ def answer(
     a ladder with published numbers, or another study; the paper's own numbers of the ladder if nothing is given.
 
     Raises:
-        UserError: as `effects.cases`; `equal_macs` where a run does not tell its MACs.
+        UserError: as `cases_of`; `equal_macs` where a run does not tell its MACs.
     """
-    every = effects.cases(runs, where or {}, response)
-    fallen = effects.collapsed(every)
+    every = cases_of(runs, where or {}, response)
+    fallen = collapsed(every)
     data = every.part(~fallen) if without_collapsed and fallen.any() else every
     if equal_macs and data.log_macs.max() - data.log_macs.min() < 1e-6:
         raise UserError("--at-equal-macs: all runs have the same MACs, or do not tell them")
@@ -113,15 +116,15 @@ def answer(
     return Answer(
         cases=data,
         fit=fitted,
-        judgement=replace(judgement, collapsed=effects.judge(effects.model(every)).collapsed),
+        judgement=replace(judgement, collapsed=judge(effects.model(every)).collapsed),
         changes=fitted.main_effects(interval),
         without=without,
-        walk=effects.walk_changes(data, interval),
+        walk=walk_changes(data, interval),
         beside=others,
         beside_name=name,
-        costs=effects.cost_factors(data),
+        costs=cost_factors(data),
         interactions=tried,
-        shares=tuple(effects.shapley(data)),
+        shares=tuple(shapley(data)),
         interval=interval,
     )
 
@@ -134,7 +137,7 @@ def fit_effects(
     Clear interactions are fixed effects, looked for where replicates show that steps do not add up or where asked for;
     all others are random ones.
     """
-    judgement = effects.judge(effects.model(data, equal_macs=equal_macs))
+    judgement = judge(effects.model(data, equal_macs=equal_macs))
     searched = interactions or judgement.adds_up is False
     pairs, tried = search(data, equal_macs) if searched else ((), [])
     return effects.model(data, pairs, equal_macs, random=True), judgement, tuple(tried)
@@ -150,7 +153,7 @@ def _beside(data: Cases, source: str | None, interval: str) -> tuple[str, dict[s
             raise UserError("--beside is in points of top-1: it does not go with --response logit")
         return "", {}
     if source is not None and source not in list_ladders():
-        other = effects.cases(load(source), {})
+        other = cases_of(load(source), {})
         return source.rstrip("/").rpartition("/")[2], fit_effects(other)[0].main_effects(interval)
     ladder = data.ladder if source is None else load_ladder(source)
     if source is None and all(rung.paper.top1 is None for rung in ladder.rungs):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from analysis.compare.effects import Cases, Model, Pair, model
+from analysis.compare.cases import Cases
+from analysis.compare.effects import Model, Pair, model
 from analysis.compare.stats import LEVEL, NAN, Change
 from ladder.errors import UserError
 from ladder.launch.designs import Row

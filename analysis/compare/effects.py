@@ -1,4 +1,4 @@
-"""Owns what each step is worth over all runs of a study: runs as a design of subsets, and the linear model of it.
+"""Owns the linear model of steps: what each is worth over all runs of a study.
 
 A run's top-1 is a mean, an effect for each step that its network has (and each recipe value that a design varied), an
 effect of its seed where seeds can be told from steps, and noise. An effect is the difference that a step makes,
@@ -8,164 +8,24 @@ averaged over the contexts in which the study tried it (Box, Hunter and Hunter, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc, stdtr
 
-from analysis.compare import selection
+from analysis.compare.cases import Cases
 from analysis.compare.mixed import Mixed, fit_mixed
-from analysis.compare.model import DEARER, Fit, fit
-from analysis.compare.overrides import value
-from analysis.compare.stats import LEVEL, NAN, Change
-from analysis.read.configs import read_config, show
-from ladder.errors import UserError, unknown
-from ladder.launch.design_file import steps_applied
-from ladder.launch.designs import Row, coded
-from ladder.networks.rungs import Ladder
-
-if TYPE_CHECKING:
-    import pandas as pd
+from analysis.compare.model import DEARER, Fit
+from analysis.compare.stats import LEVEL, Change
+from ladder.errors import unknown
 
 Array = NDArray[np.float64]
 Pair = tuple[str, str]
 
 MACS = "log2 MACs"
-FAR = 3.0  # interquartile ranges below the first quartile, of log odds: a run that did not learn (Tukey 1977)
-
-
-@dataclass(frozen=True)
-class Cases:
-    """The finished runs of one ladder on one data set, as rows of a design."""
-
-    ladder: Ladder
-    runs: pd.DataFrame  # a frame of `analysis.load`, a line for each of `rows`
-    steps: tuple[str, ...]  # that some runs have and others lack, in the ladder's order, side steps last
-    factors: Mapping[str, tuple[Any, Any]]  # recipe values that a design varied: config key, low and high level
-    rows: tuple[Row, ...]
-    response: str = "points"  # points of top-1 | logit: its log odds
-    common: tuple[str, ...] = ()  # steps that every run has
-    notes: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All that was varied: steps, then other factors."""
-        return (*self.steps, *self.factors)
-
-    @cached_property
-    def half(self) -> Array:
-        """+0.5 where a factor is applied or at its high level, else -0.5: (runs, factors)."""
-        return coded(self.rows, self.steps, self.factors) / 2
-
-    @cached_property
-    def y(self) -> Array:
-        """The response of each run."""
-        top1 = self.runs["top1"].to_numpy(float)
-        return top1 if self.response == "points" else self.log_odds
-
-    @cached_property
-    def log_odds(self) -> Array:
-        """Log odds of top-1, those of 0 and 100 % too."""
-        return log_odds(self.runs["top1"].to_numpy(float), self.runs["eval_size"].fillna(10_000).to_numpy(float))
-
-    @cached_property
-    def log_macs(self) -> Array:
-        """log2 of MACs; nan where a run does not tell."""
-        return np.log2(self.runs["macs"].astype("float64").to_numpy(float))
-
-    @cached_property
-    def networks(self) -> list[str]:
-        """A label a run, equal for runs that differ in the seed alone."""
-        return [str(row.key[:2]) for row in self.rows]
-
-    def part(self, kept: NDArray[np.bool_]) -> Cases:
-        """Some of the runs."""
-        return replace(self, runs=self.runs[kept], rows=tuple(r for r, k in zip(self.rows, kept, strict=True) if k))
-
-    def title_of(self, name: str) -> str:
-        """A step in words; another factor as its two values."""
-        if name in self.factors:
-            low, high = self.factors[name]
-            return f"{name}: {show(low)} to {show(high)}"
-        return next(step.title for step in (*self.ladder.steps, *self.ladder.side) if step.name == name)
-
-
-def log_odds(top1: Array, images: Array | float) -> Array:
-    """Log odds of top-1 in percent of so many images; half an image is added to both sides."""
-    right = top1 / 100 * images
-    return np.asarray(np.log((right + 0.5) / (images - right + 0.5)))
-
-
-def cases(runs: pd.DataFrame, where: Mapping[str, str], response: str = "points") -> Cases:
-    """The finished runs of a frame of `analysis.load` as a design.
-
-    Raises:
-        UserError: runs of several ladders or data sets, or that differ in more than steps, seed and what a design
-            varied; a ladder that is not installed; nothing that varies.
-    """
-    factors = selection.varied(runs)
-    groups = selection.groups(runs, (), where)
-    kinds = {(g.name, *_data_of(g.runs)) for g in groups}
-    if len(kinds) > 1:
-        named = ", ".join(f"{ladder} on {data}" for ladder, data, _ in sorted(kinds))
-        raise UserError(f"runs of several ladders or data sets ({named}): keep one with --where, or give one study")
-    ladder = groups[0].ladder
-    if ladder is None:
-        raise UserError(f"ladder {groups[0].name} is not installed here: its file says which steps a rung has")
-    if changed := [note for g in groups if g.overridden for note in g.notes if note.startswith("spec.")]:
-        raise UserError(f"{changed[0]}: steps are compared on the ladder's own networks; keep others with --where")
-    rows, kept, left = [], [], []
-    for group in groups:
-        for run in group.runs[group.runs["state"] == "done"].itertuples():
-            steps = steps_applied(read_config(str(run.path)) or {}, ladder)
-            if steps is None:
-                left.append(str(run.run))
-                continue
-            levels = {key: value(str(run.path), key, ladder) for key in factors}
-            rows.append(Row(steps, levels, int(str(run.seed))))
-            kept.append(run.Index)
-    notes = tuple(dict.fromkeys(note for g in groups for note in g.notes))
-    if left:
-        notes += (f"left out, no network of the ladder's steps: {few(left)}",)
-    if states := runs.loc[~runs["state"].isin(["done"]), "state"].value_counts().to_dict():
-        notes += (f"not in the fit: {', '.join(f'{n} {s}' for s, n in states.items())}",)
-    return _varied(Cases(ladder, runs.loc[kept], (), factors, tuple(rows), response, notes=notes))
-
-
-def _varied(all_runs: Cases) -> Cases:
-    """With the steps and factors that vary among the runs."""
-    order = [step.name for step in (*all_runs.ladder.steps, *all_runs.ladder.side)]
-    has = [{name for name in order if name in row.steps} for row in all_runs.rows]
-    somewhere, everywhere = set().union(*has), set.intersection(*has) if has else set()
-    steps = tuple(name for name in order if name in somewhere - everywhere)
-    factors = {
-        key: levels
-        for key, levels in all_runs.factors.items()
-        if {show(row.levels.get(key)) for row in all_runs.rows} >= {show(level) for level in levels}
-    }
-    if not steps and not factors:
-        raise UserError(f"all {len(has)} finished runs are of one network: no step varies")
-    common = tuple(name for name in order if name in everywhere)
-    return replace(all_runs, steps=steps, factors=factors, common=common)
-
-
-def _data_of(runs: pd.DataFrame) -> tuple[str, str]:
-    done = runs[runs["state"] == "done"].iloc[0]
-    return str(done["data"]), str(done["eval_split"])
-
-
-def few(names: Sequence[str], most: int = 4) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-# --- the model --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -366,160 +226,3 @@ def unknown_effects(found: Model) -> list[str]:
         first = next((j for j in groups if np.abs(null[i] @ null[j]) > 1e-6), i)
         groups.setdefault(first, []).append(found.names[i])
     return [f"not told apart by any run: {', '.join(names)}" for names in groups.values()]
-
-
-# --- whether to trust it ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the runs say of their own model."""
-
-    std: float  # the spread of a run about the model, in the unit of the response
-    freedom: float
-    replicates: float  # the spread of runs of one network; nan without such runs
-    replicate_freedom: float
-    lack_of_fit: float | None  # p value of "the steps add up"; None where it can't be told
-    left_out: float  # root mean square error of a run foretold by the others
-    collapsed: tuple[str, ...]  # runs that did not learn
-
-    @property
-    def adds_up(self) -> bool | None:
-        """Whether steps may be told one by one; None: no run says."""
-        return None if self.lack_of_fit is None else self.lack_of_fit >= 1 - LEVEL
-
-
-def judge(found: Model) -> Judgement:
-    """Residuals against the spread of replicates, leave-one-out errors, and runs that did not learn."""
-    data = found.cases
-    errors = found.left_out[~np.isnan(found.left_out)]
-    pure, behind = _replicates(data, found)
-    lack = None
-    total = found.squares
-    rest = found.freedom - behind
-    if behind >= 1 and rest >= 1 and pure > 0:
-        ratio = max(total - pure**2 * behind, 0.0) / rest / pure**2
-        lack = float(fdtrc(rest, behind, ratio))
-    return Judgement(
-        std=float(found.fit.std),
-        freedom=found.freedom,
-        replicates=pure,
-        replicate_freedom=behind,
-        lack_of_fit=lack,
-        left_out=float(np.sqrt((errors**2).mean())) if len(errors) else NAN,
-        collapsed=tuple(str(run) for run in data.runs["run"][collapsed(data)]),
-    )
-
-
-def _replicates(data: Cases, found: Model) -> tuple[float, float]:
-    """The spread of runs of one network and its degrees of freedom, by a mean for each network (and seeds)."""
-    labels = sorted(set(data.networks))
-    x = np.array([[float(label == other) for other in labels] for label in data.networks])
-    seeds = [i for i, name in enumerate(found.names) if name.startswith("seed ")]
-    x = np.hstack([x, found.x[:, seeds]])
-    freedom = len(x) - int(np.linalg.matrix_rank(x))
-    if freedom < 1:
-        return NAN, 0.0
-    residuals = data.y - x @ (np.linalg.pinv(x, rcond=1e-10) @ data.y)
-    return math.sqrt(float((residuals**2).sum()) / freedom), float(freedom)
-
-
-def unforeseen(found: Model) -> dict[str, float]:
-    """Runs that lie further from what the others foretell of them than chance lets any of so many, and how far.
-
-    By deleted studentised residuals, p times the number of runs below 5 % (Cook and Weisberg 1982, section 2.2.2).
-    """
-    rest, freedom = np.diag(found.precision), found.freedom - 1
-    if freedom < 1:
-        return {}
-    squares = found.residuals**2 / np.maximum(rest, 1e-6)
-    others = np.maximum(found.squares - squares, np.finfo(float).tiny)
-    with np.errstate(over="ignore"):  # infinitely far, where the others leave nothing over
-        p = 2 * stdtr(freedom, -np.sqrt(freedom * squares / others))
-    far = (rest > 1e-6) & (p * len(p) < 1 - LEVEL) & (np.abs(found.left_out) > 1e-6 * np.abs(found.cases.y).max())
-    return {str(run): float(found.left_out[i]) for i, run in enumerate(found.cases.runs["run"]) if far[i]}
-
-
-def collapsed(data: Cases) -> NDArray[np.bool_]:
-    """Which runs are far below all others."""
-    return far_below(data.log_odds)
-
-
-def far_below(odds: Array) -> NDArray[np.bool_]:
-    """Of the runs in each row, those `FAR` interquartile ranges below the first quartile; `odds` (..., runs)."""
-    low, high = np.quantile(odds, [0.25, 0.75], axis=-1, keepdims=True)
-    return np.asarray((odds < low - FAR * (high - low)) & (odds.shape[-1] >= 8))
-
-
-# --- other answers about the same steps -------------------------------------------------------------------------------
-
-
-def walk_changes(data: Cases, interval: str = "all") -> dict[str, Change]:
-    """What each step changed in the walk, by the study's runs of the rungs alone; of neighbours that both were run.
-
-    Where other factors vary, at those of their levels at which most rungs were run.
-    """
-    if data.ladder.kind != "chain":
-        return {}
-    order = [step.name for step in data.ladder.steps]
-    levels: dict[str, dict[str, dict[int, float]]] = {}
-    for row, y in zip(data.rows, data.y, strict=True):
-        if list(row.steps) == order[: len(row.steps)]:
-            rung = data.ladder.rungs[len(row.steps)].name
-            levels.setdefault(row.key[1], {}).setdefault(rung, {})[row.seed] = float(y)
-    values = max(levels.values(), key=len, default={})
-    names = [rung.name for rung in data.ladder.rungs]
-    pairs = [(a, b) for a, b in pairwise(names) if a in values and b in values]
-    if not pairs:
-        return {}
-    changes = fit(values).changes(pairs, kind=interval)
-    return {after: change for (_, after), change in zip(pairs, changes, strict=True) if change is not None}
-
-
-def cost_factors(data: Cases) -> dict[str, tuple[float, float]]:
-    """How many times the MACs, and the images/s, each step makes, on average over contexts; nan where not known."""
-    speed = np.log2(data.runs["images_per_s"].to_numpy(float))
-    speed = speed if data.runs["device"].nunique() == 1 else np.full(len(speed), np.nan)
-    out: dict[str, list[float]] = {name: [] for name in data.names}
-    x = np.column_stack([np.ones(len(data.rows)), data.half])
-    inverse = np.linalg.pinv(x, rcond=1e-10)
-    told = np.abs(inverse @ x - np.eye(x.shape[1])).max(axis=1) < 1e-6
-    for values in (data.log_macs, speed):
-        effects = inverse @ values
-        for place, name in enumerate(data.names, 1):
-            out[name].append(float(2 ** effects[place]) if told[place] else NAN)
-    return {name: (both[0], both[1]) for name, both in out.items()}
-
-
-@dataclass(frozen=True)
-class Share:
-    """A step's Shapley value: its change averaged over random orders of the steps, with its standard error."""
-
-    step: str
-    mean: float
-    error: float
-    orders: int = field(default=0)
-
-
-def shapley(data: Cases) -> list[Share]:
-    """Shapley values by the finished orders of the study's designs of permutations; empty where there are none.
-
-    A step's value is the mean of its changes over orders, its standard error their spread over the root of their
-    number (Castro, Gomez and Tejada 2009).
-    """
-    top1: dict[frozenset[str], list[float]] = {}
-    for row, y in zip(data.rows, data.y, strict=True):
-        top1.setdefault(frozenset(row.steps), []).append(float(y))
-    changes: dict[str, list[float]] = {}
-    orders = [order for design in selection.designs_of(data.runs) for order in design.orders if not design.factors]
-    for order in dict.fromkeys(orders):
-        states = [frozenset((*data.common, *order[:i])) for i in range(len(order) + 1)]
-        if all(state in top1 for state in states):
-            means = [float(np.mean(top1[state])) for state in states]
-            for name, (before, after) in zip(order, pairwise(means), strict=True):
-                changes.setdefault(name, []).append(after - before)
-    return [
-        Share(name, float(np.mean(c)), float(np.std(c, ddof=1) / math.sqrt(len(c))) if len(c) > 1 else NAN, len(c))
-        for name in data.steps
-        if (c := changes.get(name))
-    ]

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.compare.cases import FAR, few
 from analysis.compare.effect_answer import Answer
 from analysis.compare.effect_search import CHANCE, Foretold
-from analysis.compare.effects import FAR, few, unknown_effects
+from analysis.compare.effects import unknown_effects
 from analysis.compare.stats import LEVEL, Change
 from analysis.read.configs import show
 from analysis.show.cells import NOISE, NONE, Column, Grid, Line, change_text, macs_unit, signed

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from analysis.compare.effects import cases
+from analysis.compare.cases import cases_of
 from analysis.effects import main
 from analysis.read.load import load
 from analysis.report import build
@@ -52,7 +52,7 @@ def test_both_studies_as_one_beside_the_paper() -> None:
 
 def test_steps_that_depend_on_each_other_are_told_without_and_with_the_other(tmp_path: Path) -> None:
     pulled = shutil.copytree(DESIGN, tmp_path / "pulled")
-    data = cases(load(DESIGN), {})
+    data = cases_of(load(DESIGN), {})
     both = {run for run, row in zip(data.runs["run"], data.rows, strict=True) if {"gelu", "layer_norm"} <= {*row.steps}}
     rows = list(csv.DictReader((pulled / "results.csv").open(newline="")))
     with (pulled / "results.csv").open("w", newline="") as file:

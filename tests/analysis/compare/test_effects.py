@@ -19,10 +19,13 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import VCSpec
 
 from analysis import figures, report
+from analysis.compare import cases as cases_module
 from analysis.compare import effect_search, effects
+from analysis.compare.cases import Cases, collapsed
 from analysis.compare.effect_answer import answer
-from analysis.compare.effects import Cases
+from analysis.compare.other_answers import walk_changes
 from analysis.compare.summary import summarise
+from analysis.compare.trust import judge, unforeseen
 from analysis.export import export
 from analysis.read.load import load
 from analysis.show.effect_grid import grids
@@ -54,7 +57,7 @@ def cases(subsets: Sequence[tuple[str, ...]], top1: Sequence[float], seeds: Sequ
     rows = tuple(
         Row(tuple(s for s in STEPS if s in subset), {}, seed) for subset, seed in zip(subsets, seeds, strict=True)
     )
-    return effects._varied(Cases(MINI, frame, (), {}, rows))
+    return cases_module._varied(Cases(MINI, frame, (), {}, rows))
 
 
 def every(steps: Sequence[str]) -> list[tuple[str, ...]]:
@@ -174,8 +177,8 @@ def test_a_walk_beside_a_design_of_a_recipe_value_keeps_its_changes() -> None:
     rows = tuple(replace(row, levels={"recipe.lr": lr}) for row, lr in zip(both.rows, levels, strict=True))
     both = replace(both, rows=rows, factors={"recipe.lr": (0.1, 0.2)})
     alone = both.part(np.array(levels) == 0.1)
-    assert len(effects.walk_changes(alone)) == len(STEPS)
-    assert effects.walk_changes(both) == effects.walk_changes(alone)
+    assert len(walk_changes(alone)) == len(STEPS)
+    assert walk_changes(both) == walk_changes(alone)
 
 
 @pytest.mark.parametrize(("study", "walk"), [("cifar10", True), ("convmixer_kernel", False), ("demo_design", None)])
@@ -210,14 +213,14 @@ def test_replicates_tell_whether_steps_add_up_and_the_search_says_why(pull: floa
     chosen = every(SOME) * 2
     data = cases(chosen, [noisy(s, random, pull) for s in chosen], [0] * 32 + [1] * 32)
     model = effects.model(data)
-    assert effects.judge(model).adds_up is adds_up
+    assert judge(model).adds_up is adds_up
     pairs, tried = effect_search.search(data)
     assert pairs == (() if adds_up else (("gelu", "layer_norm"),))
     assert len(tried) == 10
     if not adds_up:
         one = next(one for one in tried if one.found)
         assert one.change.delta == pytest.approx(pull, abs=0.4) and not one.change.within_noise
-        assert effects.judge(effects.model(data, pairs)).adds_up
+        assert judge(effects.model(data, pairs)).adds_up
 
 
 def test_of_steps_that_depend_on_each_other_both_effects_are_told() -> None:
@@ -278,9 +281,9 @@ def test_a_pair_that_no_run_tells_apart_is_left_out() -> None:
 def test_runs_that_did_not_learn_are_found() -> None:
     random = np.random.default_rng(8)
     values = [noisy(s, random) for s in every(SOME)]
-    assert not effects.collapsed(cases(every(SOME), values)).any()
+    assert not collapsed(cases(every(SOME), values)).any()
     values[5], values[20] = 10.0, 34.0
-    assert np.flatnonzero(effects.collapsed(cases(every(SOME), values))).tolist() == [5, 20]
+    assert np.flatnonzero(collapsed(cases(every(SOME), values))).tolist() == [5, 20]
 
 
 def test_a_run_far_from_what_the_others_foretell_is_named_and_hardly_ever_another() -> None:
@@ -289,13 +292,13 @@ def test_a_run_far_from_what_the_others_foretell_is_named_and_hardly_ever_anothe
     wrong = 0
     for _ in range(200):
         values = [noisy(s, random) for s in chosen]
-        wrong += bool(effects.unforeseen(effects.model(cases(chosen, values))))
+        wrong += bool(unforeseen(effects.model(cases(chosen, values))))
         values[7] -= 3.0
-        far = effects.unforeseen(effects.model(cases(chosen, values)))
+        far = unforeseen(effects.model(cases(chosen, values)))
         assert list(far) == ["run-7"] and far["run-7"] == pytest.approx(-3.0, abs=1.5)
     assert wrong < 20, "one study in twenty"
     exact = cases(chosen, [60 + 2 * ("gelu" in s) for s in chosen])
-    assert not effects.unforeseen(effects.model(exact)), "rounding is no distance"
+    assert not unforeseen(effects.model(exact)), "rounding is no distance"
     ours = effects.model(cases(chosen, values))
     theirs = sm.OLS(ours.cases.y, ours.x).fit().outlier_test()
     assert (theirs[:, 2] < 0.05).sum() == 1 and int(theirs[:, 2].argmin()) == 7
