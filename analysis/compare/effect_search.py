@@ -61,17 +61,21 @@ def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
     data, freedom = fitted.cases, fitted.freedom - 1
     places = {name: place for place, name in enumerate(data.names)}
     out = []
-    squares = fitted.squares
+    solve = np.linalg.pinv(fitted.x, rcond=1e-10)
+    squares, rounding = fitted.squares, 1e-18 * float(data.y @ data.y)
     for a, b in pairs:
         column = 2 * data.half[:, places[a]] * data.half[:, places[b]]
+        alone = column - fitted.x @ (solve @ column)
+        if alone @ alone <= _TOLD * float(column @ column) or freedom < 0.5:
+            continue
         rest = fitted.precision @ column
         size = float(column @ rest)
-        if size <= _TOLD * float(column @ column) or freedom < 0.5:
-            continue
         effect = float(rest @ data.y) / size
         variance = max(squares - effect**2 * size, 0.0) / freedom
         among = math.sqrt(variance / size)
         p = 2 * float(stdtr(freedom, -abs(effect) / among)) if among else 0.0
+        if effect**2 * size <= rounding:
+            p = 1.0
         own = fitted.mixed.ratio if (a, b) in fitted.others else 0.0  # as a fixed effect it is no random one
         half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * math.sqrt(variance * max(1 / size - own, 0.0))
         # columns are +-0.5, so that a coefficient is half of a difference of differences

@@ -258,6 +258,15 @@ def test_each_interaction_is_that_of_a_model_with_it() -> None:
         assert (one.change.delta, one.change.half) == pytest.approx((2 * inside.delta, 2 * inside.half))
 
 
+def test_runs_without_noise_have_no_interaction_by_rounding() -> None:
+    chosen = every(SOME)
+    for weights in [np.zeros(5), np.array([0.1, 0.2, -0.7, 0.3, 1.1])]:
+        values = [60 + weights @ [step in s for step in SOME] for s in chosen]
+        assert effect_search.search(cases(chosen, values))[0] == ()
+    exact = [60 + 5 * ({"gelu", "layer_norm"} <= set(s)) for s in chosen]
+    assert effect_search.search(cases(chosen, exact))[0] == (("gelu", "layer_norm"),)
+
+
 def test_an_interaction_beside_random_ones_is_measured_as_a_fixed_one() -> None:
     model = effects.model(interacting(24), random=True)
     pair = ("gelu", "layer_norm")
