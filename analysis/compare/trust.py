@@ -17,9 +17,7 @@ from analysis.compare.stats import LEVEL, NAN
 class Judgement:
     """What the runs say of their own model."""
 
-    std: float  # the spread of a run about the model, in the unit of the response
-    freedom: float
-    replicates: float  # the spread of runs of one network; nan without such runs
+    replicates: float  # the spread of runs of one network, in the unit of the response; nan without such runs
     replicate_freedom: float
     lack_of_fit: float | None  # p value of "the steps add up"; None where it can't be told
     left_out: float  # root mean square error of a run foretold by the others
@@ -43,8 +41,6 @@ def judge(found: Model) -> Judgement:
         ratio = max(total - pure**2 * behind, 0.0) / rest / pure**2
         lack = float(fdtrc(rest, behind, ratio))
     return Judgement(
-        std=float(found.fit.std),
-        freedom=found.freedom,
         replicates=pure,
         replicate_freedom=behind,
         lack_of_fit=lack,

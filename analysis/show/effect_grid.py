@@ -264,8 +264,9 @@ def plain(answer: Answer) -> dict[str, Any]:
             }
             for one in answer.given
         ],
-        "std": _number(judged.std),
-        "degrees_of_freedom": round(judged.freedom, 6),
+        "std": _number(float(answer.fit.fit.std)),
+        "degrees_of_freedom": round(answer.fit.freedom, 6),
+        "interaction_std": _number(answer.fit.spread_of_others),
         "replicate_std": _number(judged.replicates),
         "replicate_degrees_of_freedom": judged.replicate_freedom,
         "lack_of_fit_p": judged.lack_of_fit,

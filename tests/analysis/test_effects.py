@@ -77,6 +77,9 @@ def test_formats_hold_the_same(tmp_path: Path) -> None:
         assert float(row["effect"]) == pytest.approx(step["effect"], abs=1e-5)
         assert step["effect_low"] < step["effect"] < step["effect_high"]
     assert plain["runs"] == 39 and plain["replicate_degrees_of_freedom"] == 4
+    spread = f"({plain['std']:.2f}, {plain['degrees_of_freedom']:.0f} degrees of freedom)"
+    others = f"the interactions of all other pairs ({plain['interaction_std']:.2f})"
+    assert spread in " ".join(run(DESIGN).split()) and others in " ".join(run(DESIGN).split())
     assert "<table>" in run(DESIGN, "--format", "html")
     assert r"\begin{tabular}" in run(DESIGN, "--format", "latex")
     assert "| step | effect ±95% |" in run(DESIGN, "--format", "md")
