@@ -164,9 +164,11 @@ def _small(words: tuple[str, ...]) -> tuple[str, ...]:
     """What cuts a training down."""
     digits = "data=digits" in words or "experiment=demo" in words
     sweep = "-m" in words or any(word.startswith("experiment=") for word in words)
-    if "experiment=demo_design" in words:
-        two = ("design.steps=[gelu,fewer_norms]", "design.runs=4", "design.replicates=0", "design.max_macs=null")
-        return (*SMALL, "data.image_size=32", "data.fraction=0.05", *two, "study=small", "seed=0")
+    if any(re.fullmatch(r"experiment=\w+_design", word) for word in words):
+        demo = "experiment=demo_design" in words  # the other one has a factor beside its steps
+        runs, fraction = ("design.runs=4", "data.fraction=0.05") if demo else ("design.runs=6", "data.fraction=1")
+        two = ("design.steps=[gelu,fewer_norms]", runs, "design.replicates=0", "design.max_macs=null")
+        return (*SMALL, "data.image_size=32", fraction, *two, "study=small", "seed=0")
     if designed := [word for word in words if word.startswith("design")]:
         four = ("design.runs=4",) if "design=optimal" in designed else ()
         return (*SMALL, "data.image_size=32", "data.fraction=0.05", "design.steps=[gelu,fewer_norms]", *four)
