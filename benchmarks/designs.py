@@ -133,9 +133,9 @@ def _effects(rows: Sequence[Row], top1: Array) -> tuple[list[float], list[float]
     fitted = fit_effects(data.part(~collapsed(data)))[0]
     each, every = (fitted.main_effects(kind) for kind in ("each", "all"))
     return (
-        [each[step].delta if step in each else np.nan for step in STEPS],
-        [each[step].half if step in each else np.nan for step in STEPS],
-        [every[step].half if step in every else np.nan for step in STEPS],
+        [each[step].delta for step in STEPS],
+        [each[step].half for step in STEPS],
+        [every[step].half for step in STEPS],
     )
 
 

@@ -103,7 +103,7 @@ def _doubts(side: Table | Answer) -> list[str]:
     doubts = []
     if isinstance(side, Answer) and side.judgement.adds_up is False:
         doubts.append("STEPS DO NOT ADD UP, ladder effects tells on what they depend")
-    if isinstance(side, Answer) and (fallen := side.judgement.collapsed):
+    if isinstance(side, Answer) and (fallen := side.collapsed):
         kept = "left out" if side.left_out else f"ladder effects names {'it' if len(fallen) == 1 else 'them'}"
         doubts.append(f"{len(fallen)} COLLAPSED, {kept}")
     return doubts

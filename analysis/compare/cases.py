@@ -153,11 +153,6 @@ def few(names: Sequence[str], most: int = 4) -> str:
 
 
 def collapsed(data: Cases) -> NDArray[np.bool_]:
-    """Which runs are far below all others."""
-    return far_below(data.log_odds)
-
-
-def far_below(odds: Array) -> NDArray[np.bool_]:
-    """Of the runs in each row, those `FAR` interquartile ranges below the first quartile; `odds` (..., runs)."""
-    low, high = np.quantile(odds, [0.25, 0.75], axis=-1, keepdims=True)
-    return np.asarray((odds < low - FAR * (high - low)) & (odds.shape[-1] >= 8))
+    """Which of eight runs or more are `FAR` interquartile ranges below the first quartile of log odds."""
+    low, high = np.quantile(data.log_odds, [0.25, 0.75])
+    return np.asarray((data.log_odds < low - FAR * (high - low)) & (len(data.rows) >= 8))

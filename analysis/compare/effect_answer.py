@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class Answer:
     fit: Model  # with the interactions that were found, the others random
     judgement: Judgement  # of the fit without interactions
     changes: dict[str, Change]  # the effect of each step and factor
+    collapsed: tuple[str, ...]  # runs that did not learn
     without: dict[str, Change] | None  # the same without the runs that collapsed; None where none did
     walk: dict[str, Change]  # what the study's own runs of the walk changed
     beside: dict[str, Change]  # what another study, or the paper, says of the same steps
@@ -57,7 +58,7 @@ class Answer:
     @property
     def left_out(self) -> bool:
         """Whether runs that collapsed are not among the cases."""
-        return bool(set(self.judgement.collapsed) - set(self.cases.runs["run"]))
+        return bool(set(self.collapsed) - set(self.cases.runs["run"]))
 
     @property
     def paired(self) -> tuple[str, ...]:
@@ -116,8 +117,9 @@ def answer(
     return Answer(
         cases=data,
         fit=fitted,
-        judgement=replace(judgement, collapsed=judge(effects.model(every)).collapsed),
+        judgement=judgement,
         changes=fitted.main_effects(interval),
+        collapsed=tuple(str(run) for run in every.runs["run"][fallen]),
         without=without,
         walk=walk_changes(data, interval),
         beside=others,

@@ -39,7 +39,8 @@ def fit_mixed(x: Array, z: Array, y: Array, names: Sequence[str]) -> Mixed:
     squares = (axes.T @ (rest.T @ y)) ** 2
     if len(told) < 2 or told.max() < 1e-6 or squares.sum() < 1e-18 * max(float(y @ y), 1.0):
         return Mixed(plain, 0.0, 0.0)
-    ratios = _SIZES / float((z**2).sum(axis=1).mean())
+    part = float((z**2).sum(axis=1).mean())  # of a run's variance, for random effects of variance 1
+    ratios = _SIZES / part
     shares = _SIZES / (1 + _SIZES)
     spreads = 1 + np.multiply.outer(ratios, told)
     noise = (squares / spreads).mean(axis=1)  # a run's variance, at each size
@@ -63,5 +64,4 @@ def fit_mixed(x: Array, z: Array, y: Array, names: Sequence[str]) -> Mixed:
         std=float(np.sqrt(weights @ noise)),
     )
     share = float(weights @ shares)
-    ratio = share / (1 - share) * float(ratios[0] / _SIZES[0])
-    return Mixed(fit, ratio, float(np.sqrt(weights @ (noise * ratios))))
+    return Mixed(fit, share / (1 - share) / part, float(np.sqrt(weights @ (noise * ratios))))

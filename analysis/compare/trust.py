@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtrc, stdtr
 
-from analysis.compare.cases import Cases, collapsed
+from analysis.compare.cases import Cases
 from analysis.compare.effects import Model
 from analysis.compare.stats import LEVEL, NAN
 
@@ -21,7 +21,6 @@ class Judgement:
     replicate_freedom: float
     lack_of_fit: float | None  # p value of "the steps add up"; None where it can't be told
     left_out: float  # root mean square error of a run foretold by the others
-    collapsed: tuple[str, ...]  # runs that did not learn
 
     @property
     def adds_up(self) -> bool | None:
@@ -30,7 +29,7 @@ class Judgement:
 
 
 def judge(found: Model) -> Judgement:
-    """Residuals against the spread of replicates, leave-one-out errors, and runs that did not learn."""
+    """Residuals against the spread of replicates, and leave-one-out errors."""
     data = found.cases
     errors = found.left_out[~np.isnan(found.left_out)]
     pure, behind = _replicates(data, found)
@@ -45,7 +44,6 @@ def judge(found: Model) -> Judgement:
         replicate_freedom=behind,
         lack_of_fit=lack,
         left_out=float(np.sqrt((errors**2).mean())) if len(errors) else NAN,
-        collapsed=tuple(str(run) for run in data.runs["run"][collapsed(data)]),
     )
 
 

@@ -94,7 +94,7 @@ def _p(value: float | None) -> str:
 
 
 def _notes(answer: Answer) -> list[str]:
-    judged, out = answer.judgement, []
+    out = []
     alone = "in the one context that it was tried in" + (" (a walk)" if answer.walk else "")
     context = alone if answer.one_context else "averaged over contexts"
     at_macs = ", at equal MACs" if answer.fit.equal_macs else ""
@@ -113,10 +113,10 @@ def _notes(answer: Answer) -> list[str]:
             f"mean half width over {len(both)} steps: of the effects {mine:.2f}, of the walk's changes {walk:.2f}"
         )
     out += [_adding_up(answer)]
-    if judged.collapsed:
+    if answer.collapsed:
         shown = "left out" if answer.left_out else "their effects pass for the steps': see --without-collapsed"
         below = f"more than {FAR:g} interquartile ranges below the rest in log odds"
-        out.append(f"COLLAPSED, {below}: {few(judged.collapsed)}; {shown}")
+        out.append(f"COLLAPSED, {below}: {few(answer.collapsed)}; {shown}")
     if answer.unforeseen:
         runs = [f"{run} by {signed(far)}" for run, far in answer.unforeseen.items()]
         out.append(f"FAR from what the others foretell, further than chance allows: {few(runs)}")
@@ -271,7 +271,7 @@ def plain(answer: Answer) -> dict[str, Any]:
         "replicate_degrees_of_freedom": judged.replicate_freedom,
         "lack_of_fit_p": judged.lack_of_fit,
         "leave_one_out_error": _number(judged.left_out),
-        "collapsed": list(judged.collapsed),
+        "collapsed": list(answer.collapsed),
         "unforeseen": answer.unforeseen,
         "notes": [*unknown_effects(answer.fit), *answer.cases.notes],
     }

@@ -169,7 +169,7 @@ def draw_half_normal(answer: Answer, columns: int = 2) -> Figure | None:
 def _about(answer: Answer) -> str:
     run = answer.cases.runs.iloc[0]
     at_once = ", for all effects at once" if answer.interval == "all" else ""
-    fallen = f" ({len(answer.judgement.collapsed)} collapsed left out)" if answer.left_out else ""
+    fallen = f" ({len(answer.collapsed)} collapsed left out)" if answer.left_out else ""
     runs = f"{len(answer.cases.rows)} runs{fallen}"
     return f"{answer.data_name}, {run['eval_split']} split, {runs}; bars: 95% interval{at_once}"
 
