@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+Pair = tuple[str, str]
 
 FAR = 3.0  # interquartile ranges below the first quartile, of log odds: a run that did not learn (Tukey 1977)
 
@@ -45,9 +47,46 @@ class Cases:
         return (*self.steps, *self.factors)
 
     @cached_property
-    def half(self) -> Array:
-        """+0.5 where a factor is applied or at its high level, else -0.5: (runs, factors)."""
-        return coded(self.rows, self.steps, self.factors) / 2
+    def alternatives(self) -> frozenset[Pair]:
+        """Pairs of steps that set the same value, as two kernel sizes do, and that no run has together."""
+        sets = {step.name: step.sets for step in (*self.ladder.steps, *self.ladder.side)}
+        together = {pair for row in self.rows for pair in combinations(row.steps, 2)}
+        pairs = combinations(self.steps, 2)
+        return frozenset(pair for pair in pairs if sets[pair[0]] & sets[pair[1]] and pair not in together)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All pairs of steps and factors that can interact: alternatives exclude each other."""
+        return [pair for pair in combinations(self.names, 2) if pair not in self.alternatives]
+
+    @cached_property
+    def middle(self) -> Array:
+        """The context that effects are averaged over: the part of networks that have each factor, (factors).
+
+        Half of them; of a step that has alternatives, as many as have it in the study.
+        """
+        chosen = {name for pair in self.alternatives for name in pair}
+        networks = {row.steps for row in self.rows}
+        parts = {name: sum(name in network for network in networks) / len(networks) for name in chosen}
+        return np.array([parts.get(name, 0.5) for name in self.names])
+
+    @cached_property
+    def centred(self) -> Array:
+        """1 where a factor is applied or at its high level, else 0, less the middle: (runs, factors)."""
+        return (coded(self.rows, self.steps, self.factors) + 1) / 2 - self.middle
+
+    def given(self, name: str, on: bool) -> Array:
+        """The middle of the networks that have a factor, or of those that lack it, centred: (factors)."""
+        part = float(self.middle[self.names.index(name)])
+        away = -part if not on else 1 - part
+        others = {other for pair in self.alternatives if name in pair for other in pair} - {name}
+        # without one alternative, networks have each of the others the more often
+        return np.array(
+            [
+                away if n == name else -away * m / (1 - part) if n in others else 0.0
+                for n, m in zip(self.names, self.middle, strict=True)
+            ]
+        )
 
     @cached_property
     def y(self) -> Array:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from analysis.compare.cases import Cases
-from analysis.compare.effects import Model, Pair, model
+from analysis.compare.cases import Cases, Pair
+from analysis.compare.effects import Model, model
 from analysis.compare.stats import LEVEL, NAN, Change
 from ladder.errors import UserError
 from ladder.launch.designs import Row
@@ -44,7 +43,7 @@ def search(data: Cases, equal_macs: bool = False) -> tuple[tuple[Pair, ...], lis
     No more join than leave four degrees of freedom.
     """
     pairs: list[Pair] = []
-    every = list(combinations(data.names, 2))
+    every = data.pairs
     while True:
         fitted = model(data, pairs, equal_macs, random=True)
         tried = _each(fitted, [pair for pair in every if pair not in pairs])
@@ -64,7 +63,7 @@ def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
     solve = np.linalg.pinv(fitted.x, rcond=1e-10)
     squares, rounding = fitted.squares, 1e-18 * float(data.y @ data.y)
     for a, b in pairs:
-        column = 2 * data.half[:, places[a]] * data.half[:, places[b]]
+        column = 2 * data.centred[:, places[a]] * data.centred[:, places[b]]
         alone = column - fitted.x @ (solve @ column)
         if alone @ alone <= _TOLD * float(column @ column) or freedom < 0.5:
             continue
@@ -78,7 +77,6 @@ def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
             p = 1.0
         own = fitted.mixed.ratio if (a, b) in fitted.others else 0.0  # as a fixed effect it is no random one
         half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * math.sqrt(variance * max(1 / size - own, 0.0))
-        # columns are +-0.5, so that a coefficient is half of a difference of differences
         out.append(Interaction((a, b), Change(2 * effect, 2 * half, "pooled"), p, False))
     return out
 
@@ -127,7 +125,7 @@ def best(
     if fitted.equal_macs:
         raise UserError("--best and --at-equal-macs exclude each other: a budget is given by --max-macs")
     candidates = np.array(list(_candidates(data)))
-    values, error = fitted.foretell(candidates)
+    values, error = fitted.foretell(candidates - data.middle)
     factor = float(stdtrit(fitted.freedom, 0.5 + LEVEL / 2))
     speed = _speeds(data, candidates)
     known = {row.key[:2] for row in data.rows}
@@ -136,7 +134,7 @@ def best(
     for place in np.argsort(-values, kind="stable"):
         if least_speed is not None and not speed[place] >= least_speed:
             continue
-        chosen = [name for name, half in zip(data.names, candidates[place], strict=True) if half > 0]
+        chosen = [name for name, on in zip(data.names, candidates[place], strict=True) if on]
         order = [step.name for step in (*data.ladder.steps, *data.ladder.side)]
         steps = tuple(name for name in order if name in chosen or name in data.common)
         levels = {key: levels[key in chosen] for key, levels in data.factors.items()}
@@ -156,7 +154,7 @@ def best(
 
 
 def _candidates(data: Cases) -> Iterator[list[float]]:
-    """All settings of the factors, +-0.5 each, that keep what steps require and hold one side step at most."""
+    """Settings of the factors, 1 or 0 each, that keep what steps require: one side step at most, no alternatives."""
     needs = {step.name: step.requires for step in (*data.ladder.steps, *data.ladder.side)}
     sides = {step.name for step in data.ladder.side}
     count = len(data.names)
@@ -169,13 +167,15 @@ def _candidates(data: Cases) -> Iterator[list[float]]:
         whole = chosen | set(data.common)
         if len(whole & sides) > 1 or any(n not in whole for name in chosen for n in needs.get(name, ())):
             continue
-        yield [0.5 if on else -0.5 for on in row]
+        if any(chosen.issuperset(pair) for pair in data.alternatives):
+            continue
+        yield [float(on) for on in row]
 
 
-def _speeds(data: Cases, half: Array) -> Array:
+def _speeds(data: Cases, candidates: Array) -> Array:
     """Images/s that the runs' own speeds foretell; nan where they are of several machines."""
     if data.runs["device"].nunique() != 1 or data.runs["images_per_s"].isna().any():
-        return np.full(len(half), np.nan)
-    x = np.column_stack([np.ones(len(data.rows)), data.half])
+        return np.full(len(candidates), np.nan)
+    x = np.column_stack([np.ones(len(data.rows)), data.centred])
     found = np.linalg.pinv(x, rcond=1e-10) @ np.log(data.runs["images_per_s"].to_numpy(float))
-    return np.asarray(np.exp(np.column_stack([np.ones(len(half)), half]) @ found))
+    return np.asarray(np.exp(np.column_stack([np.ones(len(candidates)), candidates - data.middle]) @ found))

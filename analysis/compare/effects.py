@@ -11,19 +11,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.compare.cases import Cases
+from analysis.compare.cases import Cases, Pair
 from analysis.compare.mixed import Mixed, fit_mixed
 from analysis.compare.model import DEARER, Fit
 from analysis.compare.stats import LEVEL, Change
 from ladder.errors import unknown
 
 Array = NDArray[np.float64]
-Pair = tuple[str, str]
 
 MACS = "log2 MACs"
 
@@ -91,14 +89,14 @@ class Model:
         rest = np.diag(self.precision)
         return np.asarray(np.where(rest > 1e-6, self.residuals / np.maximum(rest, 1e-6), np.nan))
 
-    def foretell(self, half: Array) -> tuple[Array, Array]:
-        """What runs with other settings of the factors, (settings, factors) as `Cases.half`, are expected to reach.
+    def foretell(self, centred: Array) -> tuple[Array, Array]:
+        """What runs with other settings of the factors, (settings, factors) as `Cases.centred`, are expected to reach.
 
         And the standard errors of one run each. Seeds are at their mean.
         """
-        x = _columns(self.cases.names, half, self.pairs)
-        x = np.hstack([x, np.zeros((len(half), len(self.names) - x.shape[1]))])
-        z = _products(self.cases.names, half, self.others)
+        x = _columns(self.cases.names, centred, self.pairs)
+        x = np.hstack([x, np.zeros((len(centred), len(self.names) - x.shape[1]))])
+        z = _products(self.cases.names, centred, self.others)
         beside = self.mixed.ratio * z @ self.z.T @ self._inverse  # what the known runs tell of the random effects
         estimates = self.fit.estimates
         gap = x - beside @ self.x
@@ -125,16 +123,19 @@ class Model:
         """
         names = [pair_name(pair) for pair in self.pairs]
         whom = [(a, b, name) for pair, name in zip(self.pairs, names, strict=True) for a, b in (pair, pair[::-1])]
-        # columns are +-0.5 each, an interaction's twice their product: with the other step it adds half of itself
-        weights = [
-            [float(n == step) + sign * (n == both) for n in self.names] for step, _, both in whom for sign in (-1, 1)
-        ]
+        weights = [self._given(step, other, on) for step, other, _ in whom for on in (False, True)]
         effects = self._at_once(weights, 4 * looked_at)
         differences = self._at_once([[2.0 * (n == name) for n in self.names] for name in names], looked_at)
         return [
             Given(step, other, effects[2 * i], effects[2 * i + 1], differences[i // 2])
             for i, (step, other, _) in enumerate(whom)
         ]
+
+    def _given(self, step: str, other: str, on: bool) -> list[float]:
+        """What an effect of a step is made of where networks have another one, or lack it: a weight a column."""
+        where = dict(zip(self.cases.names, self.cases.given(other, on), strict=True))
+        slopes = {pair_name((a, b)): 2 * where[b if a == step else a] for a, b in self.pairs if step in (a, b)}
+        return [float(n == step) + slopes.get(n, 0.0) for n in self.names]
 
     def _at_once(self, weights: Sequence[Sequence[float]], count: int) -> list[Change]:
         level = 1 - (1 - LEVEL) / max(count, 1)
@@ -165,7 +166,7 @@ def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, ran
     for name in (name for pair in pairs for name in pair):
         if name not in data.names:
             raise unknown("step that varies", name, data.names)
-    columns = [_columns(data.names, data.half, pairs)]
+    columns = [_columns(data.names, data.centred, pairs)]
     names = ["", *data.names, *map(pair_name, pairs)]
     if equal_macs:
         columns.append((data.log_macs - data.log_macs.mean())[:, None])
@@ -174,21 +175,21 @@ def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, ran
     seeds = _seeds(data, x)
     whole = np.hstack([x, seeds])
     names += [f"seed {i}" for i in range(seeds.shape[1])]
-    others = tuple(pair for pair in combinations(data.names, 2) if pair not in pairs) if random else ()
-    z = _products(data.names, data.half, others)
+    others = tuple(pair for pair in data.pairs if pair not in pairs) if random else ()
+    z = _products(data.names, data.centred, others)
     mixed = fit_mixed(whole, z, data.y, names)
     return Model(data, tuple(pairs), equal_macs, tuple(names), whole, others, z, mixed)
 
 
-def _columns(names: Sequence[str], half: Array, pairs: Sequence[Pair]) -> Array:
-    return np.hstack([np.ones((len(half), 1)), half, _products(names, half, pairs)])
+def _columns(names: Sequence[str], centred: Array, pairs: Sequence[Pair]) -> Array:
+    return np.hstack([np.ones((len(centred), 1)), centred, _products(names, centred, pairs)])
 
 
-def _products(names: Sequence[str], half: Array, pairs: Sequence[Pair]) -> Array:
-    """The columns of interactions: +-0.5, so that a coefficient is half of a difference of differences."""
+def _products(names: Sequence[str], centred: Array, pairs: Sequence[Pair]) -> Array:
+    """The columns of interactions: twice a product, so that a coefficient is half of a difference of differences."""
     places = {name: place for place, name in enumerate(names)}
-    columns = [2 * half[:, places[a]] * half[:, places[b]] for a, b in pairs]
-    return np.column_stack(columns) if columns else np.zeros((len(half), 0))
+    columns = [2 * centred[:, places[a]] * centred[:, places[b]] for a, b in pairs]
+    return np.column_stack(columns) if columns else np.zeros((len(centred), 0))
 
 
 def _seeds(data: Cases, x: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,19 @@ class Step:
     paper: PaperRow = PaperRow()
     after: str | None = None  # side steps: the rung they hang off
     requires: tuple[str, ...] = ()  # steps without which a design never applies this one
+
+    @property
+    def sets(self) -> frozenset[str]:
+        """What the step gives a value: dotted keys of the spec, and of the recipe."""
+        return frozenset((*_leaves(self.change, "spec."), *_leaves(self.recipe, "recipe.")))
+
+
+def _leaves(values: Mapping[str, Any], above: str) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
 
 
 _NAMED = 3  # steps of a subset that folders call by name

@@ -86,7 +86,7 @@ def test_estimates_and_errors_are_those_of_statsmodels() -> None:
     data = cases(chosen, 60 + random.normal(size=40), seeds)
     pair = ("gelu", "layer_norm")
     model = effects.model(data, [pair])
-    coded = data.half
+    coded = data.centred
     a, b = (data.names.index(name) for name in pair)
     x = np.column_stack([np.ones(40), coded, 2 * coded[:, a] * coded[:, b], np.array(seeds) * 2 - 1])
     reference = sm.OLS(data.y, x).fit()
@@ -150,7 +150,7 @@ def test_leave_one_out_is_what_the_others_foretell() -> None:
     found = effects.model(data).left_out
     for place in (0, 13, 31):
         kept = np.arange(32) != place
-        x = np.column_stack([np.ones(32), data.half])
+        x = np.column_stack([np.ones(32), data.centred])
         rest = np.linalg.lstsq(x[kept], data.y[kept], rcond=None)[0]
         assert found[place] == pytest.approx(data.y[place] - x[place] @ rest)
 
@@ -414,3 +414,53 @@ def test_mistakes_are_one_line(write: Callable[[Any], Any], says: str, study_typ
     with pytest.raises(UserError, match=says) as told:
         answer(load(tmp_path / "s"))
     assert "\n" not in str(told.value)
+
+
+CONVMIXER = load_ladder("convmixer_32")
+KERNELS, PATCHES = ("kernel_3", "kernel_5", "kernel_7"), ("patch_4", "patch_8")
+
+
+def crossed(top1: Any) -> Cases:
+    """Two runs of every kernel size at every patch size."""
+    subsets = [tuple(filter(None, pair)) for pair in itertools.product(("", *KERNELS), ("", *PATCHES))] * 2
+    data = cases(subsets, top1)
+    rows = tuple(Row(steps, {}, seed) for steps, seed in zip(subsets, [0] * 12 + [1] * 12, strict=True))
+    return cases_module._varied(replace(data, ladder=CONVMIXER, rows=rows))
+
+
+@pytest.mark.parametrize("pairs", [(), (("kernel_3", "patch_8"), ("kernel_3", "patch_4"))])
+def test_effects_of_alternatives_are_averages_over_what_excludes_none_of_them(
+    pairs: tuple[cases_module.Pair, ...],
+) -> None:
+    random = np.random.default_rng(8)
+    top1 = 50 + 5 * random.normal(size=(1, 4, 3)) + random.normal(size=(2, 4, 3))  # kernels and patches interact
+    data = crossed(top1.ravel())
+    assert data.names == (*KERNELS, *PATCHES)
+    model = effects.model(data, pairs, random=True)
+    means = top1.mean(axis=(0, 2)), top1.mean(axis=(0, 1))
+    truth = [*(means[0][1:] - means[0][0]), *(means[1][1:] - means[1][0])]
+    assert [change.delta for change in model.main_effects().values()] == pytest.approx(truth)
+    assert {*model.others, *pairs} == set(itertools.product(KERNELS, PATCHES)), "alternatives do not interact"
+    _, tried = effect_search.search(data)
+    assert {one.pair for one in tried} == set(itertools.product(KERNELS, PATCHES))
+
+
+def test_a_step_given_an_alternative_is_what_it_is_worth_there() -> None:
+    random = np.random.default_rng(9)
+    top1 = np.tile(50 + 5 * random.normal(size=(1, 4, 3)), (2, 1, 1)) + 0.01 * random.normal(size=(2, 4, 3))
+    model = effects.model(crossed(top1.ravel()), tuple(itertools.product(KERNELS, PATCHES)))
+    change = top1.mean(axis=0)[1:] - top1.mean(axis=0)[0]  # of each kernel size, at each patch size
+    told = {(one.step, one.other): one for one in model.given()}
+    for kernel, (at_2, at_4, at_8) in zip(KERNELS, change, strict=True):
+        assert told[kernel, "patch_8"].with_it.delta == pytest.approx(at_8)
+        assert told[kernel, "patch_8"].without.delta == pytest.approx((at_2 + at_4) / 2)
+        assert told[kernel, "patch_4"].with_it.delta == pytest.approx(at_4)
+
+
+def test_the_best_subsets_hold_one_alternative_at_most() -> None:
+    top1 = np.array([[50, 53, 52, 51], [45, 49, 47, 46], [44, 44, 45, 44]], float).T
+    data = crossed(np.tile(top1.ravel(), 2) + 0.1 * np.random.default_rng(1).normal(size=24))
+    found = effect_search.best(effects.model(data, random=True), lambda _: 1.0, count=50)
+    assert {one.steps for one in found} == {row.steps for row in data.rows}
+    assert found[0].steps == ("kernel_3",)
+    assert found[0].top1.delta == pytest.approx(53, abs=0.5)
