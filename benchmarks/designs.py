@@ -26,7 +26,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,7 +37,7 @@ from analysis.compare.cases import Cases, collapsed
 from analysis.compare.effect_answer import fit_effects
 from ladder.errors import run_cli
 from ladder.launch import designs
-from ladder.launch.designs import Row, coded
+from ladder.launch.designs import Row
 from ladder.networks.rungs import load_ladder
 from ladder.runs.config import DesignConfig
 
@@ -46,7 +45,6 @@ Array = NDArray[np.float64]
 
 LADDER = load_ladder("convnext_mini")
 STEPS = tuple(step.name for step in LADDER.steps)
-PAIRS = list(combinations(range(len(STEPS)), 2))
 EFFECT, SEED, NOISE, PAIR, LOST = 1.5, 0.5, 0.6, 0.6, 0.05
 WORLDS = ("additive", "interactions", "collapses")
 OWN = "walk (its own changes)"
@@ -93,27 +91,31 @@ def cases_of(rows: Sequence[Row], top1: Array) -> Cases:
     return Cases(LADDER, frame, STEPS, {}, tuple(rows))
 
 
+def products(data: Cases, centred: Array) -> Array:
+    """The columns of the pairs that can interact, for networks coded as `Cases.centred`."""
+    places = [(data.names.index(a), data.names.index(b)) for a, b in data.pairs]
+    return np.column_stack([2 * centred[:, a] * centred[:, b] for a, b in places])
+
+
 def simulate(name: str, world: str, studies: int, seed: int = 0) -> Result:
     """Studies of one design in one world; of `OWN` the truth is the change in the walk."""
     own = name == OWN
     rows = rows_of("walk" if own else name)
     random = np.random.default_rng([seed, WORLDS.index(world)])
-    half = coded(rows, STEPS, {}) / 2
-    products = np.column_stack([2 * half[:, a] * half[:, b] for a, b in PAIRS])
+    data = cases_of(rows, np.zeros(len(rows)))
     truth = EFFECT * random.normal(size=(studies, len(STEPS)))
-    pairs = PAIR * random.normal(size=(studies, len(PAIRS))) / 2 * (world == "interactions")
+    pairs = PAIR * random.normal(size=(studies, len(data.pairs))) / 2 * (world == "interactions")
     seeds = {s: i for i, s in enumerate(sorted({row.seed for row in rows}))}
     blocks = np.array([seeds[row.seed] for row in rows])
-    y = 60 + truth @ half.T + pairs @ products.T
+    y = 60 + truth @ data.centred.T + pairs @ products(data, data.centred).T
     y += SEED * random.normal(size=(studies, len(seeds)))[:, blocks] + NOISE * random.normal(size=(studies, len(rows)))
     if world == "collapses":
         names = {row.steps: i for i, row in enumerate(rows)}
         lost = random.random((studies, len(rows))) < LOST
         y[lost[:, [names[row.steps] for row in rows]]] = 12.0
     if own:
-        walk = coded([Row(STEPS[:i]) for i in range(len(STEPS) + 1)], STEPS, {}) / 2
-        means = truth @ walk.T + pairs @ np.column_stack([2 * walk[:, a] * walk[:, b] for a, b in PAIRS]).T
-        truth = np.diff(means, axis=1)
+        walk = np.tri(len(STEPS) + 1, len(STEPS), -1) - data.middle
+        truth = np.diff(truth @ walk.T + pairs @ products(data, walk).T, axis=1)
     found = [_effects(rows, top1) for top1 in y]
     estimates, singles, wholes = (np.array(part) for part in zip(*found, strict=True))
     off, told = np.abs(estimates - truth), ~np.isnan(estimates)

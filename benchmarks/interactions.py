@@ -19,11 +19,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.compare.cases import Cases, Pair
 from analysis.compare.effect_answer import fit_effects
-from benchmarks.designs import EFFECT, LADDER, NOISE, PAIR, PAIRS, SEED, STEPS, cases_of, no_macs
+from benchmarks.designs import EFFECT, LADDER, NOISE, PAIR, SEED, STEPS, cases_of, no_macs, products
 from ladder.errors import run_cli
 from ladder.launch import designs
-from ladder.launch.designs import Row, coded
+from ladder.launch.designs import Row
 from ladder.runs.config import DesignConfig
 
 SIZES = (0.0, 2.0, 3.0, 6.0)
@@ -32,19 +33,18 @@ HEADS = ("others", "interaction", "found %", "looks", "other pairs", "all held %
 
 def simulate(rows: Sequence[Row], size: float, others: float, studies: int) -> list[str]:
     """One row of the table."""
-    half = coded(rows, STEPS, {}) / 2
-    products = np.column_stack([2 * half[:, a] * half[:, b] for a, b in PAIRS])
-    told = [place for place, column in enumerate(products.T) if _told(half, column)]
-    names = [(STEPS[a], STEPS[b]) for a, b in PAIRS]
+    known = cases_of(rows, np.zeros(len(rows)))
+    centred, columns, names = known.centred, products(known, known.centred), known.pairs
+    told = [place for place, column in enumerate(columns.T) if _told(centred, column)]
     random = np.random.default_rng([round(10 * size), round(10 * others)])
     blocks = np.array([row.seed for row in rows])
     found, looks, more, held = 0, [], 0, []
     for _ in range(studies):
         single = EFFECT * random.normal(size=len(STEPS))
-        pairs = others * random.normal(size=len(PAIRS)) / 2
+        pairs = others * random.normal(size=len(names)) / 2
         place = random.choice(told)
         pairs[place] = size / 2
-        y = 60 + half @ single + products @ pairs + SEED * random.normal(size=3)[blocks]
+        y = 60 + centred @ single + columns @ pairs + SEED * random.normal(size=3)[blocks]
         data = cases_of(rows, y + NOISE * random.normal(size=len(rows)))
         fitted, _, tried = fit_effects(data, interactions=True)
         chosen = fitted.pairs
@@ -56,17 +56,22 @@ def simulate(rows: Sequence[Row], size: float, others: float, studies: int) -> l
         extra = dict(zip(names, pairs, strict=True))
         given = fitted.given(len(tried))
         if given:
-            both = [extra.get((one.step, one.other), extra.get((one.other, one.step), 0.0)) for one in given]
             held.append(
                 all(
-                    abs(change.delta - truth[one.step] - sign * pair) <= change.half
-                    for one, pair in zip(given, both, strict=True)
-                    for sign, change in ((-1, one.without), (1, one.with_it))
+                    abs(change.delta - truth[one.step] - _pulled(known, extra, one.step, one.other, on)) <= change.half
+                    for one in given
+                    for on, change in ((False, one.without), (True, one.with_it))
                 )
             )
     ratio = f"x {np.mean(looks):.2f}" if looks else "-"
     sure = f"{100 * np.mean(held):.0f}" if held else "-"
     return [f"{others:g}", f"{size:g}", f"{100 * found / studies:.0f}", ratio, f"{more / studies:.2f}", sure]
+
+
+def _pulled(known: Cases, pairs: dict[Pair, float], step: str, other: str, on: bool) -> float:
+    """What interactions make of a step's effect where networks have another one, or lack it."""
+    where = dict(zip(known.names, known.given(other, on), strict=True))
+    return sum(2 * pull * where[b if a == step else a] for (a, b), pull in pairs.items() if step in (a, b))
 
 
 def _told(half: np.ndarray, column: np.ndarray) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -54,21 +54,32 @@ class Cases:
         pairs = combinations(self.steps, 2)
         return frozenset(pair for pair in pairs if sets[pair[0]] & sets[pair[1]] and pair not in together)
 
+    @cached_property
+    def nested(self) -> frozenset[Pair]:
+        """Pairs of steps of which one requires the other, and that one no run has without it."""
+        needs = {step.name: set(step.requires) for step in (*self.ladder.steps, *self.ladder.side)}
+        for _ in needs:  # what is required requires others
+            needs = {name: wanted.union(*(needs[other] for other in wanted)) for name, wanted in needs.items()}
+        apart = {(one, other) for row in self.rows for one in row.steps for other in needs if other not in row.steps}
+        pairs = combinations(self.steps, 2)
+        return frozenset(
+            pair for pair in pairs if any(b in needs[a] and (a, b) not in apart for a, b in (pair, pair[::-1]))
+        )
+
     @property
     def pairs(self) -> list[Pair]:
-        """All pairs of steps and factors that can interact: alternatives exclude each other."""
-        return [pair for pair in combinations(self.names, 2) if pair not in self.alternatives]
+        """All pairs of steps and factors that can interact: those that come in all four combinations."""
+        bound = self.alternatives | self.nested
+        return [pair for pair in combinations(self.names, 2) if pair not in bound]
 
     @cached_property
     def middle(self) -> Array:
         """The context that effects are averaged over: the part of networks that have each factor, (factors).
 
-        Half of them; of a step that has alternatives, as many as have it in the study.
+        Half of them; of alternatives and of steps of which one requires another, as many as the study has.
         """
-        chosen = {name for pair in self.alternatives for name in pair}
-        networks = {row.steps for row in self.rows}
-        parts = {name: sum(name in network for network in networks) / len(networks) for name in chosen}
-        return np.array([parts.get(name, 0.5) for name in self.names])
+        bound = {name for pair in self.alternatives | self.nested for name in pair}
+        return np.array([self._part(name) if name in bound else 0.5 for name in self.names])
 
     @cached_property
     def centred(self) -> Array:
@@ -77,16 +88,14 @@ class Cases:
 
     def given(self, name: str, on: bool) -> Array:
         """The middle of the networks that have a factor, or of those that lack it, centred: (factors)."""
-        part = float(self.middle[self.names.index(name)])
-        away = -part if not on else 1 - part
-        others = {other for pair in self.alternatives if name in pair for other in pair} - {name}
-        # without one alternative, networks have each of the others the more often
-        return np.array(
-            [
-                away if n == name else -away * m / (1 - part) if n in others else 0.0
-                for n, m in zip(self.names, self.middle, strict=True)
-            ]
-        )
+        bound = {other for pair in self.alternatives | self.nested if name in pair for other in pair} - {name}
+        parts = {other: self._part(other, lambda network: (name in network) is on) for other in bound}
+        parts[name] = float(on)
+        return np.array([parts.get(n, m) - m for n, m in zip(self.names, self.middle, strict=True)])
+
+    def _part(self, step: str, among: Callable[[tuple[str, ...]], bool] = lambda _: True) -> float:
+        """Of the study's networks, those that have a step."""
+        return float(np.mean([step in network for network in {row.steps for row in self.rows} if among(network)]))
 
     @cached_property
     def y(self) -> Array:

@@ -457,6 +457,36 @@ def test_a_step_given_an_alternative_is_what_it_is_worth_there() -> None:
         assert told[kernel, "patch_4"].with_it.delta == pytest.approx(at_4)
 
 
+def test_a_step_that_requires_another_is_told_where_it_can_be_taken() -> None:
+    random = np.random.default_rng(10)
+    top1 = np.tile(50 + 5 * random.normal(size=6), 2) + 0.01 * random.normal(size=12)
+    subsets = every(("depthwise_conv", "increase_width", "gelu"))
+    feasible = [s for s in subsets if "depthwise_conv" in s or "increase_width" not in s]
+    data = cases(feasible * 2, top1, [0] * 6 + [1] * 6)
+    mean = {row.steps: (top1[i] + top1[i + 6]) / 2 for i, row in enumerate(data.rows[:6])}
+    alone, both = ("depthwise_conv",), ("depthwise_conv", "increase_width")
+    truth = [
+        (mean[alone] - mean[()] + mean[*alone, "gelu"] - mean["gelu",]) / 2,
+        (mean[both] - mean[alone] + mean[*both, "gelu"] - mean[*alone, "gelu"]) / 2,
+        sum(mean[*steps, "gelu"] - mean[steps] for steps in ((), alone, both)) / 3,
+    ]
+    for pairs in ((), (("increase_width", "gelu"), ("depthwise_conv", "gelu"))):
+        model = effects.model(data, pairs, random=True)
+        assert [change.delta for change in model.main_effects().values()] == pytest.approx(truth)
+        assert {*model.others, *pairs} == {("increase_width", "gelu"), ("depthwise_conv", "gelu")}
+    told = {(one.step, one.other): one for one in model.given()}
+    gelu = {steps: mean[*steps, "gelu"] - mean[steps] for steps in ((), alone, both)}
+    assert told["gelu", "depthwise_conv"].without.delta == pytest.approx(gelu[()])
+    assert told["gelu", "depthwise_conv"].with_it.delta == pytest.approx((gelu[alone] + gelu[both]) / 2)
+    assert told["gelu", "increase_width"].with_it.delta == pytest.approx(gelu[both])
+
+
+def test_steps_of_which_a_run_lacks_what_they_require_may_interact() -> None:
+    subsets = every(("depthwise_conv", "increase_width", "gelu"))
+    data = cases(subsets, range(8))
+    assert not data.nested and ("depthwise_conv", "increase_width") in data.pairs
+
+
 def test_the_best_subsets_hold_one_alternative_at_most() -> None:
     top1 = np.array([[50, 53, 52, 51], [45, 49, 47, 46], [44, 44, 45, 44]], float).T
     data = crossed(np.tile(top1.ravel(), 2) + 0.1 * np.random.default_rng(1).normal(size=24))
