@@ -112,7 +112,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert found is not None and found.loader is not None
     studies = importlib.util.module_from_spec(found)
     found.loader.exec_module(studies)
-    for name in ("mine", "demo", "cifar10", "convmixer_kernel"):
+    for name in ("mine", "demo", "cifar10", "convmixer_patches"):
         studies.Study(tmp_path / "runs" / name, "convnext_mini").chain(seeds=(0, 1))
     label = open_source(DataConfig(name="digits", source="digits")).evaluation.labels
     for place, run in enumerate(sorted((tmp_path / "runs" / "mine").glob("*/result.json"))):

@@ -14,7 +14,6 @@ STUDIES = {
     "cifar10": (48, "convnext_mini", "cifar10", 3),
     "cifar10_design": (48, "convnext_mini", "cifar10", 3),
     "cifar10_full": (48, "convnext_mini", "cifar10", 3),
-    "convmixer_kernel": (18, "convmixer_32", "cifar10", 3),
     "convmixer_patches": (36, "convmixer_32", "cifar10", 3),
     "bridge_cifar10": (33, "isotropic_to_convmixer_32", "cifar10", 3),
     "convmixer_cifar10": (48, "convmixer_cifar10", "cifar10", 3),
@@ -65,11 +64,11 @@ def test_wrong_studies_are_told() -> None:
 
 
 def test_several_experiments_are_a_sweep_each() -> None:
-    several = runs_of(["experiment=demo,convmixer_kernel", "seed=0"])
-    each = [run for name in ("demo", "convmixer_kernel") for run in runs_of([f"experiment={name}", "seed=0"])]
+    several = runs_of(["experiment=demo,convmixer_patches", "seed=0"])
+    each = [run for name in ("demo", "convmixer_patches") for run in runs_of([f"experiment={name}", "seed=0"])]
     assert [run.dir.path for run in several] == [run.dir.path for run in each]
-    assert len(several) == 13 + 6
-    with pytest.raises(UserError, match="blend them into one; -m experiment=demo,convmixer_kernel"):
-        runs_of(["experiment=[demo,convmixer_kernel]"])
+    assert len(several) == 13 + 12
+    with pytest.raises(UserError, match="blend them into one; -m experiment=demo,convmixer_patches"):
+        runs_of(["experiment=[demo,convmixer_patches]"])
     with pytest.raises(UserError, match="did you mean demo"):
         runs_of(["experiment=demo,dmeo"])

@@ -77,7 +77,7 @@ def pretend_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
         (["engine.threads=1,2"], "engine.threads=1,2: all of these are one run"),
         (["spec.drop_path=0,0.0"], "spec.drop_path=0,0.0: all of these are one run"),
         (["+recipe.weight_decy=0.1,0.2"], "did you mean weight_decay"),
-        (["experiment=[demo,convmixer_kernel]"], "-m experiment=demo,convmixer_kernel runs each in turn"),
+        (["experiment=[demo,convmixer_patches]"], "-m experiment=demo,convmixer_patches runs each in turn"),
         (["experiment=demo,dmeo"], "unknown experiment 'dmeo'; did you mean demo"),
     ],
 )
@@ -146,16 +146,16 @@ def test_seeds_have_the_folders_that_refer_to_them(sweep: Sweep, monkeypatch: py
 def test_two_experiments_are_two_sweeps(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = pretend_to_run(monkeypatch)
     monkeypatch.setattr("sweeps.TINY", ("wandb.mode=disabled", "hydra.launcher.preload=[]"))
-    done = sweep.run("experiment=demo,convmixer_kernel")
-    assert done.code == 0 and len(ran) == 57
-    counts = [len(study.planned(sweep.root / "runs" / name)) for name in ("demo", "convmixer_kernel")]
-    assert counts == [39, 18] and "demo: 39 done" in done.out and "convmixer_kernel: 18 done" in done.out
+    done = sweep.run("experiment=demo,convmixer_patches")
+    assert done.code == 0 and len(ran) == 75
+    counts = [len(study.planned(sweep.root / "runs" / name)) for name in ("demo", "convmixer_patches")]
+    assert counts == [39, 36] and "demo: 39 done" in done.out and "convmixer_patches: 36 done" in done.out
 
 
 def test_who_stops_one_experiment_stops_those_behind_it(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = pretend_to_run(monkeypatch, "stopped")
     monkeypatch.setattr("sweeps.TINY", ("wandb.mode=disabled", "hydra.launcher.preload=[]"))
-    done = sweep.run("experiment=demo,convmixer_kernel")
+    done = sweep.run("experiment=demo,convmixer_patches")
     assert done.code == 75 and len(ran) == 39 and "stopped: 1 of 2 experiments not started" in done.out
 
 
