@@ -48,23 +48,26 @@ class Cases:
 
     @cached_property
     def alternatives(self) -> frozenset[Pair]:
-        """Pairs of steps that set the same value, as two kernel sizes do, and that no run has together."""
+        """Pairs of steps of which one sets all that the other does, as two kernel sizes, and no run has both."""
         sets = {step.name: step.sets for step in (*self.ladder.steps, *self.ladder.side)}
-        together = {pair for row in self.rows for pair in combinations(row.steps, 2)}
-        pairs = combinations(self.steps, 2)
-        return frozenset(pair for pair in pairs if sets[pair[0]] & sets[pair[1]] and pair not in together)
+
+        def alike(a: str, b: str) -> bool:
+            return bool(sets[a] & sets[b]) and (sets[a] <= sets[b] or sets[b] <= sets[a])
+
+        apart = [p for p in combinations(self.steps, 2) if not any(n.issuperset(p) for n in self._networks)]
+        return frozenset(pair for pair in apart if alike(*pair))
 
     @cached_property
     def nested(self) -> frozenset[Pair]:
-        """Pairs of steps of which one requires the other, and that one no run has without it."""
+        """Pairs of steps of which one requires the other, and no run has it without."""
         needs = {step.name: set(step.requires) for step in (*self.ladder.steps, *self.ladder.side)}
         for _ in needs:  # what is required requires others
             needs = {name: wanted.union(*(needs[other] for other in wanted)) for name, wanted in needs.items()}
-        apart = {(one, other) for row in self.rows for one in row.steps for other in needs if other not in row.steps}
-        pairs = combinations(self.steps, 2)
-        return frozenset(
-            pair for pair in pairs if any(b in needs[a] and (a, b) not in apart for a, b in (pair, pair[::-1]))
-        )
+
+        def within(a: str, b: str) -> bool:
+            return b in needs[a] and all(b in network for network in self._networks if a in network)
+
+        return frozenset((a, b) for a, b in combinations(self.steps, 2) if within(a, b) or within(b, a))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -93,9 +96,13 @@ class Cases:
         parts[name] = float(on)
         return np.array([parts.get(n, m) - m for n, m in zip(self.names, self.middle, strict=True)])
 
-    def _part(self, step: str, among: Callable[[tuple[str, ...]], bool] = lambda _: True) -> float:
+    def _part(self, step: str, among: Callable[[frozenset[str]], bool] = lambda _: True) -> float:
         """Of the study's networks, those that have a step."""
-        return float(np.mean([step in network for network in {row.steps for row in self.rows} if among(network)]))
+        return float(np.mean([step in network for network in self._networks if among(network)]))
+
+    @cached_property
+    def _networks(self) -> set[frozenset[str]]:
+        return {frozenset(row.steps) for row in self.rows}
 
     @cached_property
     def y(self) -> Array:

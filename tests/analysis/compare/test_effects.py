@@ -482,6 +482,13 @@ def test_a_step_that_requires_another_is_told_where_it_can_be_taken() -> None:
     assert told["gelu", "increase_width"].with_it.delta == pytest.approx(gelu[both])
 
 
+def test_steps_that_never_meet_are_alternatives_only_if_one_sets_all_that_the_other_does() -> None:
+    both = ("patchify_stem", "separate_downsampling")  # that set the stem's norm, and more each
+    apart = [subset for subset in every((*both, "gelu")) if not set(both) <= set(subset)]
+    data = cases(apart, range(len(apart)))
+    assert not data.alternatives and both in data.pairs
+
+
 def test_steps_of_which_a_run_lacks_what_they_require_may_interact() -> None:
     subsets = every(("depthwise_conv", "increase_width", "gelu"))
     data = cases(subsets, range(8))
