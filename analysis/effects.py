@@ -26,9 +26,10 @@ EXAMPLES = """examples:
   ladder effects runs/designed --best --max-macs 5      subsets expected to be best below 5 M MACs
 
 An effect is the top-1 of networks with a step less that of networks without it, all other steps alike. Of a walk it is
-the step's change; a design (ladder train design=...) tries each step in many contexts. Any two steps may interact, and
-intervals know of it. Where replicates say that steps do not add up, pairs that stand out are told by themselves.
-Collapsed runs are named, and the effects without them.
+the step's change; a design (ladder train design=...) tries each step in many contexts. Steps that exclude each other,
+or of which one requires the other, are told where they can be taken. Any other two may interact, and intervals know of
+it. Where replicates say that steps do not add up, pairs that stand out are told by themselves. Collapsed runs are
+named, and the effects without them.
 """
 
 

@@ -91,12 +91,6 @@ def cases_of(rows: Sequence[Row], top1: Array) -> Cases:
     return Cases(LADDER, frame, STEPS, {}, tuple(rows))
 
 
-def products(data: Cases, centred: Array) -> Array:
-    """The columns of the pairs that can interact, for networks coded as `Cases.centred`."""
-    places = [(data.names.index(a), data.names.index(b)) for a, b in data.pairs]
-    return np.column_stack([2 * centred[:, a] * centred[:, b] for a, b in places])
-
-
 def simulate(name: str, world: str, studies: int, seed: int = 0) -> Result:
     """Studies of one design in one world; of `OWN` the truth is the change in the walk."""
     own = name == OWN
@@ -107,15 +101,15 @@ def simulate(name: str, world: str, studies: int, seed: int = 0) -> Result:
     pairs = PAIR * random.normal(size=(studies, len(data.pairs))) / 2 * (world == "interactions")
     seeds = {s: i for i, s in enumerate(sorted({row.seed for row in rows}))}
     blocks = np.array([seeds[row.seed] for row in rows])
-    y = 60 + truth @ data.centred.T + pairs @ products(data, data.centred).T
+    y = 60 + truth @ data.applied.T + pairs @ data.products(data.applied, data.pairs).T
     y += SEED * random.normal(size=(studies, len(seeds)))[:, blocks] + NOISE * random.normal(size=(studies, len(rows)))
     if world == "collapses":
         names = {row.steps: i for i, row in enumerate(rows)}
         lost = random.random((studies, len(rows))) < LOST
         y[lost[:, [names[row.steps] for row in rows]]] = 12.0
     if own:
-        walk = np.tri(len(STEPS) + 1, len(STEPS), -1) - data.middle
-        truth = np.diff(truth @ walk.T + pairs @ products(data, walk).T, axis=1)
+        walk = np.tri(len(STEPS) + 1, len(STEPS), -1)
+        truth = np.diff(truth @ walk.T + pairs @ data.products(walk, data.pairs).T, axis=1)
     found = [_effects(rows, top1) for top1 in y]
     estimates, singles, wholes = (np.array(part) for part in zip(*found, strict=True))
     off, told = np.abs(estimates - truth), ~np.isnan(estimates)

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.compare.cases import Cases, Pair
+from analysis.compare.cases import Cases
+from analysis.compare.contexts import Pair
 from analysis.compare.effect_answer import fit_effects
-from benchmarks.designs import EFFECT, LADDER, NOISE, PAIR, SEED, STEPS, cases_of, no_macs, products
+from benchmarks.designs import EFFECT, LADDER, NOISE, PAIR, SEED, STEPS, cases_of, no_macs
 from ladder.errors import run_cli
 from ladder.launch import designs
 from ladder.launch.designs import Row
@@ -34,8 +35,9 @@ HEADS = ("others", "interaction", "found %", "looks", "other pairs", "all held %
 def simulate(rows: Sequence[Row], size: float, others: float, studies: int) -> list[str]:
     """One row of the table."""
     known = cases_of(rows, np.zeros(len(rows)))
-    centred, columns, names = known.centred, products(known, known.centred), known.pairs
-    told = [place for place, column in enumerate(columns.T) if _told(centred, column)]
+    applied, names = known.applied, known.pairs
+    columns = known.products(applied, names)
+    told = [place for place, column in enumerate(columns.T) if _told(applied, column)]
     random = np.random.default_rng([round(10 * size), round(10 * others)])
     blocks = np.array([row.seed for row in rows])
     found, looks, more, held = 0, [], 0, []
@@ -44,7 +46,7 @@ def simulate(rows: Sequence[Row], size: float, others: float, studies: int) -> l
         pairs = others * random.normal(size=len(names)) / 2
         place = random.choice(told)
         pairs[place] = size / 2
-        y = 60 + centred @ single + columns @ pairs + SEED * random.normal(size=3)[blocks]
+        y = 60 + applied @ single + columns @ pairs + SEED * random.normal(size=3)[blocks]
         data = cases_of(rows, y + NOISE * random.normal(size=len(rows)))
         fitted, _, tried = fit_effects(data, interactions=True)
         chosen = fitted.pairs
@@ -70,13 +72,18 @@ def simulate(rows: Sequence[Row], size: float, others: float, studies: int) -> l
 
 def _pulled(known: Cases, pairs: dict[Pair, float], step: str, other: str, on: bool) -> float:
     """What interactions make of a step's effect where networks have another one, or lack it."""
-    where = dict(zip(known.names, known.given(other, on), strict=True))
-    return sum(2 * pull * where[b if a == step else a] for (a, b), pull in pairs.items() if step in (a, b))
+    total, share = 0.0, known.contexts.share
+    for pair, pull in pairs.items():
+        if step in pair:
+            (third,) = {*pair} - {step}
+            there = float(on) if third == other else share(third, step, (other, on))
+            total += 2 * pull * (there - share(third, step))
+    return total
 
 
-def _told(half: np.ndarray, column: np.ndarray) -> bool:
+def _told(applied: np.ndarray, column: np.ndarray) -> bool:
     """Whether the runs tell an interaction apart from the steps' effects."""
-    x = np.column_stack([np.ones(len(half)), half])
+    x = np.column_stack([np.ones(len(applied)), applied])
     return float(np.abs(column - x @ np.linalg.lstsq(x, column, rcond=None)[0]).max()) > 1e-6
 
 

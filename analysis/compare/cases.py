@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.compare import selection
+from analysis.compare.contexts import Contexts, Network, Pair
 from analysis.compare.overrides import value
 from analysis.read.configs import read_config, show
 from ladder.errors import UserError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-Pair = tuple[str, str]
 
 FAR = 3.0  # interquartile ranges below the first quartile, of log odds: a run that did not learn (Tukey 1977)
 
@@ -40,6 +40,7 @@ class Cases:
     response: str = "points"  # points of top-1 | logit: its log odds
     common: tuple[str, ...] = ()  # steps that every run has
     notes: tuple[str, ...] = ()
+    known: frozenset[Network] = frozenset()  # of the whole study, where these are a part of its runs
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,62 +48,38 @@ class Cases:
         return (*self.steps, *self.factors)
 
     @cached_property
-    def alternatives(self) -> frozenset[Pair]:
-        """Pairs of steps of which one sets all that the other does, as two kernel sizes, and no run has both."""
-        sets = {step.name: step.sets for step in (*self.ladder.steps, *self.ladder.side)}
-
-        def alike(a: str, b: str) -> bool:
-            return bool(sets[a] & sets[b]) and (sets[a] <= sets[b] or sets[b] <= sets[a])
-
-        apart = [p for p in combinations(self.steps, 2) if not any(n.issuperset(p) for n in self._networks)]
-        return frozenset(pair for pair in apart if alike(*pair))
-
-    @cached_property
-    def nested(self) -> frozenset[Pair]:
-        """Pairs of steps of which one requires the other, and no run has it without."""
-        needs = {step.name: set(step.requires) for step in (*self.ladder.steps, *self.ladder.side)}
-        for _ in needs:  # what is required requires others
-            needs = {name: wanted.union(*(needs[other] for other in wanted)) for name, wanted in needs.items()}
-
-        def within(a: str, b: str) -> bool:
-            return b in needs[a] and all(b in network for network in self._networks if a in network)
-
-        return frozenset((a, b) for a, b in combinations(self.steps, 2) if within(a, b) or within(b, a))
+    def contexts(self) -> Contexts:
+        """What effects are averaged over."""
+        return Contexts(self.ladder, self.steps, self.known or networks_of(self.rows))
 
     @property
     def pairs(self) -> list[Pair]:
-        """All pairs of steps and factors that can interact: those that come in all four combinations."""
-        bound = self.alternatives | self.nested
-        return [pair for pair in combinations(self.names, 2) if pair not in bound]
+        """All pairs of steps and factors that can interact."""
+        return [pair for pair in combinations(self.names, 2) if pair not in self.contexts.bound]
 
     @cached_property
-    def middle(self) -> Array:
-        """The context that effects are averaged over: the part of networks that have each factor, (factors).
+    def applied(self) -> Array:
+        """1 where a factor is applied or at its high level, else 0: (runs, factors)."""
+        return (coded(self.rows, self.steps, self.factors) + 1) / 2
 
-        Half of them; of alternatives and of steps of which one requires another, as many as the study has.
+    def products(self, applied: Array, pairs: Sequence[Pair], given: Pair | None = None) -> Array:
+        """The columns of interactions, for networks as in `applied`: (networks, pairs).
+
+        Twice a product of both steps, so that a coefficient is half of a difference of differences. Each is less its
+        share in the contexts of the other, so that a step's own column is what it is worth on average over its
+        contexts; with `given`, a step and another one, over those that have the other and those that lack it.
         """
-        bound = {name for pair in self.alternatives | self.nested for name in pair}
-        return np.array([self._part(name) if name in bound else 0.5 for name in self.names])
+        places = {name: place for place, name in enumerate(self.names)}
 
-    @cached_property
-    def centred(self) -> Array:
-        """1 where a factor is applied or at its high level, else 0, less the middle: (runs, factors)."""
-        return (coded(self.rows, self.steps, self.factors) + 1) / 2 - self.middle
+        def less(name: str, of: str) -> Array:
+            share: Array | float = self.contexts.share(name, of)
+            if given is not None and of == given[0] and name != given[1]:
+                shares = [self.contexts.share(name, of, (given[1], on)) for on in (False, True)]
+                share = np.where(applied[:, places[given[1]]] > 0, shares[1], shares[0])
+            return np.asarray(applied[:, places[name]] - share)
 
-    def given(self, name: str, on: bool) -> Array:
-        """The middle of the networks that have a factor, or of those that lack it, centred: (factors)."""
-        bound = {other for pair in self.alternatives | self.nested if name in pair for other in pair} - {name}
-        parts = {other: self._part(other, lambda network: (name in network) is on) for other in bound}
-        parts[name] = float(on)
-        return np.array([parts.get(n, m) - m for n, m in zip(self.names, self.middle, strict=True)])
-
-    def _part(self, step: str, among: Callable[[frozenset[str]], bool] = lambda _: True) -> float:
-        """Of the study's networks, those that have a step."""
-        return float(np.mean([step in network for network in self._networks if among(network)]))
-
-    @cached_property
-    def _networks(self) -> set[frozenset[str]]:
-        return {frozenset(row.steps) for row in self.rows}
+        columns = [2 * less(a, b) * less(b, a) for a, b in pairs]
+        return np.column_stack(columns) if columns else np.zeros((len(applied), 0))
 
     @cached_property
     def y(self) -> Array:
@@ -127,7 +104,8 @@ class Cases:
 
     def part(self, kept: NDArray[np.bool_]) -> Cases:
         """Some of the runs."""
-        return replace(self, runs=self.runs[kept], rows=tuple(r for r, k in zip(self.rows, kept, strict=True) if k))
+        rows = tuple(r for r, k in zip(self.rows, kept, strict=True) if k)
+        return replace(self, runs=self.runs[kept], rows=rows, known=self.contexts.networks)
 
     def title_of(self, name: str) -> str:
         """A step in words; another factor as its two values."""
@@ -135,6 +113,11 @@ class Cases:
             low, high = self.factors[name]
             return f"{name}: {show(low)} to {show(high)}"
         return next(step.title for step in (*self.ladder.steps, *self.ladder.side) if step.name == name)
+
+
+def networks_of(rows: Iterable[Row]) -> frozenset[Network]:
+    """The networks of runs, as sets of steps."""
+    return frozenset(frozenset(row.steps) for row in rows)
 
 
 def log_odds(top1: Array, images: Array | float) -> Array:

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from analysis.compare import effects
-from analysis.compare.cases import Cases, Pair, cases_of, collapsed
+from analysis.compare.cases import Cases, cases_of, collapsed
+from analysis.compare.contexts import Pair
 from analysis.compare.effect_search import Interaction, search
 from analysis.compare.effects import Given, Model
 from analysis.compare.other_answers import Share, cost_factors, shapley, walk_changes

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from analysis.compare.cases import Cases, Pair
+from analysis.compare.cases import Cases
+from analysis.compare.contexts import Pair
 from analysis.compare.effects import Model, model
 from analysis.compare.stats import LEVEL, NAN, Change
 from ladder.errors import UserError
-from ladder.launch.designs import Row
 
 Array = NDArray[np.float64]
 
@@ -58,12 +59,11 @@ def search(data: Cases, equal_macs: bool = False) -> tuple[tuple[Pair, ...], lis
 def _each(fitted: Model, pairs: Sequence[Pair]) -> list[Interaction]:
     """Each pair added alone to a model, as one more fixed effect."""
     data, freedom = fitted.cases, fitted.freedom - 1
-    places = {name: place for place, name in enumerate(data.names)}
     out = []
     solve = np.linalg.pinv(fitted.x, rcond=1e-10)
     squares, rounding = fitted.squares, 1e-18 * float(data.y @ data.y)
     for a, b in pairs:
-        column = 2 * data.centred[:, places[a]] * data.centred[:, places[b]]
+        column = data.products(data.applied, [(a, b)])[:, 0]
         alone = column - fitted.x @ (solve @ column)
         if alone @ alone <= _TOLD * float(column @ column) or freedom < 0.5:
             continue
@@ -124,11 +124,14 @@ def best(
         raise UserError("--best needs runs that tell every step's effect: fewer steps, or a study of more runs")
     if fitted.equal_macs:
         raise UserError("--best and --at-equal-macs exclude each other: a budget is given by --max-macs")
-    candidates = np.array(list(_candidates(data)))
-    values, error = fitted.foretell(candidates - data.middle)
+    candidates = np.array([[float(name in chosen) for name in data.names] for chosen in _candidates(data)])
+    if not len(candidates):
+        raise UserError("no subset of the steps keeps what they require")
+    values, error = fitted.foretell(candidates)
     factor = float(stdtrit(fitted.freedom, 0.5 + LEVEL / 2))
     speed = _speeds(data, candidates)
-    known = {row.key[:2] for row in data.rows}
+    known = {_network(data, row.steps, row.levels) for row in data.rows}
+    seen: set[str] = set()
     out: list[Foretold] = []
     measured = 0
     for place in np.argsort(-values, kind="stable"):
@@ -140,12 +143,14 @@ def best(
         levels = {key: levels[key in chosen] for key, levels in data.factors.items()}
         if measured == _MEASURED:
             break
+        if (network := _network(data, steps, levels)) in seen:
+            continue
+        seen.add(network)
         cost, measured = macs(steps), measured + 1
         if most_macs is not None and cost > most_macs:
             continue
         top1 = Change(float(values[place]), float(factor * error[place]), "pooled")
-        tried = Row(steps, levels).key[:2] in known
-        out.append(Foretold(steps, dict(levels), top1, cost, float(speed[place]), tried))
+        out.append(Foretold(steps, dict(levels), top1, cost, float(speed[place]), network in known))
         if len(out) == count:
             break
     if not out:
@@ -153,29 +158,48 @@ def best(
     return out
 
 
-def _candidates(data: Cases) -> Iterator[list[float]]:
-    """Settings of the factors, 1 or 0 each, that keep what steps require: one side step at most, no alternatives."""
-    needs = {step.name: step.requires for step in (*data.ladder.steps, *data.ladder.side)}
+def _network(data: Cases, steps: Sequence[str], levels: Mapping[str, object]) -> str:
+    """Equal for subsets of one network, as where a step sets anew all that another one sets."""
+    rung = data.ladder.subset(steps)
+    return f"{rung.spec} {rung.recipe} {sorted(levels.items())}"
+
+
+def _candidates(data: Cases) -> list[frozenset[str]]:
+    """Subsets of the factors that keep what steps require: one side step at most, no alternatives.
+
+    All of them; of many factors some that are drawn, and those that the study has.
+    """
+    needs = {step.name: {*step.requires} - {*data.common} for step in (*data.ladder.steps, *data.ladder.side)}
     sides = {step.name for step in data.ladder.side}
-    count = len(data.names)
-    if 2**count <= _CANDIDATES:
-        every = np.arange(2**count)[:, None] >> np.arange(count) & 1 == 1
+    apart = {name: sides - {name} if name in sides else set() for name in data.names}
+    for a, b in data.contexts.alternatives:
+        apart[a].add(b)
+        apart[b].add(a)
+    random = np.random.default_rng(0)
+
+    def drawn() -> frozenset[str]:
+        chosen: set[str] = set()
+        for name in random.permutation(data.names):
+            if random.random() < 0.5 and chosen.isdisjoint(apart[name]):
+                chosen.add(str(name))
+        return frozenset(chosen)
+
+    if 2 ** len(data.names) <= _CANDIDATES:
+        every = [frozenset(c) for n in range(len(data.names) + 1) for c in combinations(data.names, n)]
     else:
-        every = np.random.default_rng(0).random((_CANDIDATES, count)) < 0.5
-    for row in every:
-        chosen = {name for name, on in zip(data.names, row, strict=True) if on}
-        whole = chosen | set(data.common)
-        if len(whole & sides) > 1 or any(n not in whole for name in chosen for n in needs.get(name, ())):
-            continue
-        if any(chosen.issuperset(pair) for pair in data.alternatives):
-            continue
-        yield [float(on) for on in row]
+        every = [drawn() for _ in range(_CANDIDATES)]
+        every += [frozenset(n for n, on in zip(data.names, row, strict=True) if on) for row in data.applied]
+    return [
+        chosen
+        for chosen in dict.fromkeys(every)
+        if all(chosen.isdisjoint(apart[name]) and needs.get(name, set()) <= chosen for name in chosen)
+    ]
 
 
 def _speeds(data: Cases, candidates: Array) -> Array:
     """Images/s that the runs' own speeds foretell; nan where they are of several machines."""
     if data.runs["device"].nunique() != 1 or data.runs["images_per_s"].isna().any():
         return np.full(len(candidates), np.nan)
-    x = np.column_stack([np.ones(len(data.rows)), data.centred])
+    x = np.column_stack([np.ones(len(data.rows)), data.applied])
     found = np.linalg.pinv(x, rcond=1e-10) @ np.log(data.runs["images_per_s"].to_numpy(float))
-    return np.asarray(np.exp(np.column_stack([np.ones(len(candidates)), candidates - data.middle]) @ found))
+    return np.asarray(np.exp(np.column_stack([np.ones(len(candidates)), candidates]) @ found))

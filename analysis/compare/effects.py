@@ -15,7 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.compare.cases import Cases, Pair
+from analysis.compare.cases import Cases
+from analysis.compare.contexts import Pair
 from analysis.compare.mixed import Mixed, fit_mixed
 from analysis.compare.model import DEARER, Fit
 from analysis.compare.stats import LEVEL, Change
@@ -89,14 +90,14 @@ class Model:
         rest = np.diag(self.precision)
         return np.asarray(np.where(rest > 1e-6, self.residuals / np.maximum(rest, 1e-6), np.nan))
 
-    def foretell(self, centred: Array) -> tuple[Array, Array]:
-        """What runs with other settings of the factors, (settings, factors) as `Cases.centred`, are expected to reach.
+    def foretell(self, applied: Array) -> tuple[Array, Array]:
+        """What runs with other settings of the factors, (settings, factors) as `Cases.applied`, are expected to reach.
 
         And the standard errors of one run each. Seeds are at their mean.
         """
-        x = _columns(self.cases.names, centred, self.pairs)
-        x = np.hstack([x, np.zeros((len(centred), len(self.names) - x.shape[1]))])
-        z = _products(self.cases.names, centred, self.others)
+        x = _columns(self.cases, applied, self.pairs)
+        x = np.hstack([x, np.zeros((len(applied), len(self.names) - x.shape[1]))])
+        z = self.cases.products(applied, self.others)
         beside = self.mixed.ratio * z @ self.z.T @ self._inverse  # what the known runs tell of the random effects
         estimates = self.fit.estimates
         gap = x - beside @ self.x
@@ -121,25 +122,21 @@ class Model:
         Intervals hold each by itself; or, where the pairs were chosen by these runs among `looked_at`, all effects at
         once and all differences at once, whichever pairs are chosen (Bonferroni, over all that might have been).
         """
-        names = [pair_name(pair) for pair in self.pairs]
-        whom = [(a, b, name) for pair, name in zip(self.pairs, names, strict=True) for a, b in (pair, pair[::-1])]
-        weights = [self._given(step, other, on) for step, other, _ in whom for on in (False, True)]
-        effects = self._at_once(weights, 4 * looked_at)
-        differences = self._at_once([[2.0 * (n == name) for n in self.names] for name in names], looked_at)
-        return [
-            Given(step, other, effects[2 * i], effects[2 * i + 1], differences[i // 2])
-            for i, (step, other, _) in enumerate(whom)
-        ]
+        return [self._given(step, other, looked_at) for pair in self.pairs for step, other in (pair, pair[::-1])]
 
-    def _given(self, step: str, other: str, on: bool) -> list[float]:
-        """What an effect of a step is made of where networks have another one, or lack it: a weight a column."""
-        where = dict(zip(self.cases.names, self.cases.given(other, on), strict=True))
-        slopes = {pair_name((a, b)): 2 * where[b if a == step else a] for a, b in self.pairs if step in (a, b)}
-        return [float(n == step) + slopes.get(n, 0.0) for n in self.names]
+    def _given(self, step: str, other: str, looked_at: int) -> Given:
+        fitted = model(self.cases, self.pairs, self.equal_macs, bool(self.others), (step, other))
+        pair = (step, other) if (step, other) in self.pairs else (other, step)
+        both, share = self.names.index(pair_name(pair)), self.cases.contexts.share(other, step)
+        weights = np.array([[float(n == step) for n in self.names]] * 2)
+        weights[:, both] = -2 * share, 2 * (1 - share)
+        without, with_it = fitted._at_once(weights, 4 * looked_at)
+        difference = np.zeros((1, len(self.names)))
+        difference[0, both] = 2
+        return Given(step, other, without, with_it, *fitted._at_once(difference, looked_at))
 
-    def _at_once(self, weights: Sequence[Sequence[float]], count: int) -> list[Change]:
-        level = 1 - (1 - LEVEL) / max(count, 1)
-        return self.fit.contrasts(np.array(weights).reshape(-1, len(self.names)), level, "each")
+    def _at_once(self, weights: Array, count: int) -> list[Change]:
+        return self.fit.contrasts(weights, 1 - (1 - LEVEL) / max(count, 1), "each")
 
 
 @dataclass(frozen=True)
@@ -158,15 +155,22 @@ def pair_name(pair: Pair) -> str:
     return " x ".join(pair)
 
 
-def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, random: bool = False) -> Model:
+def model(
+    data: Cases,
+    pairs: Sequence[Pair] = (),
+    equal_macs: bool = False,
+    random: bool = False,
+    given: Pair | None = None,
+) -> Model:
     """Least squares with these interactions; one is the difference that a step makes to another one's effect.
 
-    `random`: every other pair has one too, all drawn from one normal distribution (`mixed.fit_mixed`).
+    `random`: every other pair has one too, all drawn from one normal distribution (`mixed.fit_mixed`). `given`: a step
+    whose effect is averaged over the contexts that have another one, and over those that lack it.
     """
     for name in (name for pair in pairs for name in pair):
         if name not in data.names:
             raise unknown("step that varies", name, data.names)
-    columns = [_columns(data.names, data.centred, pairs)]
+    columns = [_columns(data, data.applied, pairs, given)]
     names = ["", *data.names, *map(pair_name, pairs)]
     if equal_macs:
         columns.append((data.log_macs - data.log_macs.mean())[:, None])
@@ -176,20 +180,13 @@ def model(data: Cases, pairs: Sequence[Pair] = (), equal_macs: bool = False, ran
     whole = np.hstack([x, seeds])
     names += [f"seed {i}" for i in range(seeds.shape[1])]
     others = tuple(pair for pair in data.pairs if pair not in pairs) if random else ()
-    z = _products(data.names, data.centred, others)
+    z = data.products(data.applied, others, given)
     mixed = fit_mixed(whole, z, data.y, names)
     return Model(data, tuple(pairs), equal_macs, tuple(names), whole, others, z, mixed)
 
 
-def _columns(names: Sequence[str], centred: Array, pairs: Sequence[Pair]) -> Array:
-    return np.hstack([np.ones((len(centred), 1)), centred, _products(names, centred, pairs)])
-
-
-def _products(names: Sequence[str], centred: Array, pairs: Sequence[Pair]) -> Array:
-    """The columns of interactions: twice a product, so that a coefficient is half of a difference of differences."""
-    places = {name: place for place, name in enumerate(names)}
-    columns = [2 * centred[:, places[a]] * centred[:, places[b]] for a, b in pairs]
-    return np.column_stack(columns) if columns else np.zeros((len(centred), 0))
+def _columns(data: Cases, applied: Array, pairs: Sequence[Pair], given: Pair | None = None) -> Array:
+    return np.hstack([np.ones((len(applied), 1)), applied - 0.5, data.products(applied, pairs, given)])
 
 
 def _seeds(data: Cases, x: Array) -> Array:

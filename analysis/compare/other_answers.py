@@ -41,7 +41,7 @@ def cost_factors(data: Cases) -> dict[str, tuple[float, float]]:
     speed = np.log2(data.runs["images_per_s"].to_numpy(float))
     speed = speed if data.runs["device"].nunique() == 1 else np.full(len(speed), np.nan)
     out: dict[str, list[float]] = {name: [] for name in data.names}
-    x = np.column_stack([np.ones(len(data.rows)), data.centred])
+    x = np.column_stack([np.ones(len(data.rows)), data.applied])
     inverse = np.linalg.pinv(x, rcond=1e-10)
     told = np.abs(inverse @ x - np.eye(x.shape[1])).max(axis=1) < 1e-6
     for values in (data.log_macs, speed):

@@ -22,6 +22,7 @@ from analysis import figures, report
 from analysis.compare import cases as cases_module
 from analysis.compare import effect_search, effects
 from analysis.compare.cases import Cases, collapsed
+from analysis.compare.contexts import Contexts, Pair
 from analysis.compare.effect_answer import answer
 from analysis.compare.other_answers import walk_changes
 from analysis.compare.summary import summarise
@@ -32,7 +33,7 @@ from analysis.show.effect_grid import grids
 from ladder.errors import UserError
 from ladder.launch.designed import macs_of
 from ladder.launch.designs import Row
-from ladder.networks.rungs import load_ladder
+from ladder.networks.rungs import Step, load_ladder
 
 MINI = load_ladder("convnext_mini")
 STEPS = [step.name for step in MINI.steps]
@@ -86,7 +87,7 @@ def test_estimates_and_errors_are_those_of_statsmodels() -> None:
     data = cases(chosen, 60 + random.normal(size=40), seeds)
     pair = ("gelu", "layer_norm")
     model = effects.model(data, [pair])
-    coded = data.centred
+    coded = data.applied - 0.5
     a, b = (data.names.index(name) for name in pair)
     x = np.column_stack([np.ones(40), coded, 2 * coded[:, a] * coded[:, b], np.array(seeds) * 2 - 1])
     reference = sm.OLS(data.y, x).fit()
@@ -150,7 +151,7 @@ def test_leave_one_out_is_what_the_others_foretell() -> None:
     found = effects.model(data).left_out
     for place in (0, 13, 31):
         kept = np.arange(32) != place
-        x = np.column_stack([np.ones(32), data.centred])
+        x = np.column_stack([np.ones(32), data.applied - 0.5])
         rest = np.linalg.lstsq(x[kept], data.y[kept], rcond=None)[0]
         assert found[place] == pytest.approx(data.y[place] - x[place] @ rest)
 
@@ -431,7 +432,7 @@ def crossed(top1: Any) -> Cases:
 
 @pytest.mark.parametrize("pairs", [(), (("kernel_3", "patch_8"), ("kernel_3", "patch_4"))])
 def test_effects_of_alternatives_are_averages_over_what_excludes_none_of_them(
-    pairs: tuple[cases_module.Pair, ...],
+    pairs: tuple[Pair, ...],
 ) -> None:
     random = np.random.default_rng(8)
     top1 = 50 + 5 * random.normal(size=(1, 4, 3)) + random.normal(size=(2, 4, 3))  # kernels and patches interact
@@ -486,13 +487,73 @@ def test_steps_that_never_meet_are_alternatives_only_if_one_sets_all_that_the_ot
     both = ("patchify_stem", "separate_downsampling")  # that set the stem's norm, and more each
     apart = [subset for subset in every((*both, "gelu")) if not set(both) <= set(subset)]
     data = cases(apart, range(len(apart)))
-    assert not data.alternatives and both in data.pairs
+    assert not data.contexts.alternatives and both in data.pairs
+
+
+def test_steps_that_require_the_same_one_are_told_among_networks_that_have_it() -> None:
+    subsets = every(("depthwise_conv", "increase_width", "kernel_7", "gelu"))
+    legal = [s for s in subsets if "depthwise_conv" in s or not {"increase_width", "kernel_7"} & set(s)]
+    random = np.random.default_rng(11)
+    values = (
+        50
+        + 3 * random.normal(size=len(legal))
+        + np.array([6 * ({"increase_width", "kernel_7"} <= set(s)) for s in legal])
+    )
+    data = cases(legal * 2, np.tile(values, 2) + 0.01 * random.normal(size=2 * len(legal)))
+    mean = {s: data.y[[i, i + len(legal)]].mean() for i, s in enumerate(legal)}
+    model = effects.model(data, random=True)
+    for step in ("increase_width", "kernel_7"):
+        gains = [mean[s] - mean[tuple(x for x in s if x != step)] for s in legal if step in s]
+        assert model.main_effects()[step].delta == pytest.approx(np.mean(gains), abs=0.02)
+
+
+def test_what_a_step_is_worth_given_another_knows_of_random_interactions() -> None:
+    random = np.random.default_rng(12)
+    held, hits, count = 0, 0, 60
+    for _ in range(count):
+        means = 50 + random.normal(size=(4, 3))
+        top1 = means + 0.3 * random.normal(size=(2, 4, 3))
+        model = effects.model(crossed(top1.ravel()), [("kernel_5", "patch_4")], random=True)
+        change = means[:, 1] - means[:, 0]  # of patches of 4, at each kernel size
+        told = model.given()[1]
+        assert (told.step, told.other) == ("patch_4", "kernel_5")
+        truth = change[[0, 1, 3]].mean(), change[2]
+        held += abs(told.without.delta - truth[0]) <= told.without.half
+        hits += abs(told.with_it.delta - truth[1]) <= told.with_it.half
+        assert told.difference.delta == pytest.approx(told.with_it.delta - told.without.delta)
+    assert min(held, hits) >= 0.85 * count
 
 
 def test_steps_of_which_a_run_lacks_what_they_require_may_interact() -> None:
     subsets = every(("depthwise_conv", "increase_width", "gelu"))
     data = cases(subsets, range(8))
-    assert not data.nested and ("depthwise_conv", "increase_width") in data.pairs
+    assert not data.contexts.bound and ("depthwise_conv", "increase_width") in data.pairs
+
+
+def test_what_replaces_a_part_or_the_whole_of_a_value_is_an_alternative() -> None:
+    whole, part = (
+        Step("a", "a", change={"args": {"block": None}}),
+        Step("b", "b", change={"args": {"block": {"attn": "se"}}}),
+    )
+    other = Step("c", "c", change={"args": {"blocks": 1}})
+    star = replace(CONVMIXER, steps=(whole, part, other))
+    found = Contexts(star, ("a", "b", "c"), frozenset({frozenset("a"), frozenset("b"), frozenset("c"), frozenset()}))
+    assert found.alternatives == {("a", "b")}
+
+
+def test_the_best_of_a_large_star_are_its_own_networks_and_told_once() -> None:
+    grid = load_ladder("convmixer_grid")
+    names = [step.name for step in grid.steps]
+    rows = tuple(Row((name,) if name else (), {}, seed) for seed in (0, 1, 2) for name in ("", *names))
+    random = np.random.default_rng(3)
+    top1 = np.tile(60 + 5 * random.normal(size=16), 3) + 0.1 * random.normal(size=48)
+    data = cases([(), ("gelu",)] * 24, [0.0] * 48)
+    data = cases_module._varied(replace(data, ladder=grid, rows=rows, runs=data.runs.assign(top1=top1)))
+    found = effect_search.best(effects.model(data, random=True), lambda _: 1.0, count=60)
+    specs = [grid.subset(one.steps).spec for one in found]
+    assert len(specs) == len({str(spec) for spec in specs})
+    tried = {one.steps for one in found if one.tried}
+    assert len(tried) == 16, "all networks of the study are among them"
 
 
 def test_the_best_subsets_hold_one_alternative_at_most() -> None:
