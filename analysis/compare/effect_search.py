@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 CHANCE = 0.05  # of a wrong interaction in a study without any
 _TOLD = 1e-6  # part of a column that the model does not explain, below which no run tells it apart
-_CANDIDATES = 2**14  # subsets that are foretold; of more, so many are drawn
+_CANDIDATES = 2**16  # subsets that are foretold; of more, so many are drawn
 _MEASURED = 200  # networks whose MACs are counted, at some 30 ms each
 
 

@@ -541,7 +541,11 @@ def test_what_replaces_a_part_or_the_whole_of_a_value_is_an_alternative() -> Non
     assert found.alternatives == {("a", "b")}
 
 
-def test_the_best_of_a_large_star_are_its_own_networks_and_told_once() -> None:
+@pytest.mark.parametrize("most", [2**16, 2**10])
+def test_the_best_of_a_large_star_are_its_own_networks_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(effect_search, "_CANDIDATES", most)  # all subsets, or some that are drawn
     grid = load_ladder("convmixer_grid")
     names = [step.name for step in grid.steps]
     rows = tuple(Row((name,) if name else (), {}, seed) for seed in (0, 1, 2) for name in ("", *names))
