@@ -172,7 +172,8 @@ def _small(words: tuple[str, ...]) -> tuple[str, ...]:
     if designed := [word for word in words if word.startswith("design")]:
         four = ("design.runs=4",) if "design=optimal" in designed else ()
         return (*SMALL, "data.image_size=32", "data.fraction=0.05", "design.steps=[gelu,fewer_norms]", *four)
-    few = ("rung=0,1" if sweep else "", "seed=0" if sweep else "", "data.fraction=0.05" if digits else "")
+    two = "steps=[],[kernel_3]" if "experiment=convmixer_patches" in words else "rung=0,1"  # that one names steps
+    few = (two if sweep else "", "seed=0" if sweep else "", "data.fraction=0.05" if digits else "")
     return (*SMALL, "data.image_size=32", *filter(None, few))
 
 
