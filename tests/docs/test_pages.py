@@ -173,8 +173,11 @@ def _small(words: tuple[str, ...]) -> tuple[str, ...]:
         four = ("design.runs=4",) if "design=optimal" in designed else ()
         return (*SMALL, "data.image_size=32", "data.fraction=0.05", "design.steps=[gelu,fewer_norms]", *four)
     two = "steps=[],[kernel_3]" if "experiment=convmixer_patches" in words else "rung=0,1"  # that one names steps
+    two = "" if any(word.startswith("steps=") for word in words) else two
     few = (two if sweep else "", "seed=0" if sweep else "", "data.fraction=0.05" if digits else "")
-    return (*SMALL, "data.image_size=32", *filter(None, few))
+    # a command that `ladder effects --best` prints can't know where the data is
+    root = ("data.root=FOLDER",) if "data=cifar10" in words and "data.root" not in " ".join(words) else ()
+    return (*SMALL, "data.image_size=32", *root, *filter(None, few))
 
 
 @pytest.mark.parametrize("page", PAGES)
