@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -50,7 +50,7 @@ class Cases:
     @cached_property
     def contexts(self) -> Contexts:
         """What effects are averaged over."""
-        return Contexts(self.ladder, self.steps, self.known or networks_of(self.rows))
+        return Contexts(self.ladder, self.steps, self.known or frozenset(frozenset(row.steps) for row in self.rows))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -113,11 +113,6 @@ class Cases:
             low, high = self.factors[name]
             return f"{name}: {show(low)} to {show(high)}"
         return next(step.title for step in (*self.ladder.steps, *self.ladder.side) if step.name == name)
-
-
-def networks_of(rows: Iterable[Row]) -> frozenset[Network]:
-    """The networks of runs, as sets of steps."""
-    return frozenset(frozenset(row.steps) for row in rows)
 
 
 def log_odds(top1: Array, images: Array | float) -> Array:
